@@ -1,0 +1,14 @@
+//! Every bound of the core, one constant each, with its reason.
+//!
+//! The memory that is read belonged to a kernel that had just died, so any number in it may be anything. Each loop
+//! over the dump ends because of a constant here, and nothing is allocated whose size the dump decides beyond them.
+
+/// Longest VMCOREINFO text in bytes. The kernel's own limit is one page; the largest page in use is 64 KiB.
+pub const VMCOREINFO_LEN: u64 = 64 << 10;
+
+/// Longest `NT_PRSTATUS` note in bytes. The largest in use is ppc64's with 504.
+pub const PRSTATUS_LEN: u64 = 4 << 10;
+
+/// Most program headers that are looked at. QEMU writes one per mapping when asked for paging, 65535 and more; a
+/// segment takes 32 bytes of ours.
+pub const PROGRAM_HEADERS: u64 = 1 << 20;

@@ -1,0 +1,2 @@
+//! crashdmesg: the shell around the core.
+fn main() {}
