@@ -20,5 +20,6 @@ pub mod addr;
 pub mod bytes;
 pub mod dump;
 pub mod error;
+pub mod kernel;
 pub mod limits;
 pub mod vmcoreinfo;

@@ -12,3 +12,12 @@ pub const PRSTATUS_LEN: u64 = 4 << 10;
 /// Most program headers that are looked at. QEMU writes one per mapping when asked for paging, 65535 and more; a
 /// segment takes 32 bytes of ours.
 pub const PROGRAM_HEADERS: u64 = 1 << 20;
+
+/// Bytes of a page in our caches, whatever the crashed kernel's page size.
+pub const PAGE: u64 = 4096;
+
+/// Pages that the cache of the crashed kernel's memory holds.
+pub const PAGE_CACHE_PAGES: usize = 64;
+
+/// Bytes read ahead of a pass over an array of the crashed kernel.
+pub const WINDOW_LEN: u64 = 32 << 10;
