@@ -20,6 +20,9 @@ pub mod addr;
 pub mod bytes;
 pub mod dump;
 pub mod error;
+#[cfg(test)]
+mod image;
+pub mod kallsyms;
 pub mod kernel;
 pub mod limits;
 pub mod vmcoreinfo;

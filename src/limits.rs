@@ -21,3 +21,22 @@ pub const PAGE_CACHE_PAGES: usize = 64;
 
 /// Bytes read ahead of a pass over an array of the crashed kernel.
 pub const WINDOW_LEN: u64 = 32 << 10;
+
+/// Most symbols in kallsyms. Distribution kernels have up to 250,000.
+pub const KALLSYMS: u32 = 2_000_000;
+
+/// Longest `kallsyms_names` in bytes; 3 MiB is much.
+pub const KALLSYMS_NAMES_LEN: u64 = 12 << 20;
+
+/// Bytes of 256 packed names that are read to find one of them; 3 KiB is usual.
+pub const KALLSYMS_BLOCK_LEN: u64 = 32 << 10;
+
+/// Bytes searched for kallsyms in kernels that do not tell where it is: BTF and the export tables, which lie between
+/// it and the data, take up to 8 MiB.
+pub const KALLSYMS_SEARCH_LEN: u64 = 10 << 20;
+
+/// Longest symbol name in bytes (`KSYM_NAME_LEN` since 6.1).
+pub const SYMBOL_LEN: usize = 512;
+
+/// Most static variables called `buf` that are looked at; kernels have about 30.
+pub const STATIC_BUFFERS: usize = 256;
