@@ -7,8 +7,24 @@
 //! A report is read as often as needed, never kept: the memory of a crashed kernel does not change, so a
 //! `Content-Length` is found by a counting pass and a retry starts by reading again.
 
+mod connect;
+mod delivery;
+mod http;
+mod name;
+mod payload;
+mod raw;
+mod relp;
+mod sha256;
+mod syslog;
+mod target;
+mod text;
+mod url;
+
 use std::fmt;
 use std::io;
+
+pub use payload::{Attempt, Entry, Payload};
+pub use target::Target;
 
 /// How much of the report is delivered; a worker that died is tried again with less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,9 +139,12 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What a sink returns.
+pub type Delivered = Result<Outcome, Failure>;
+
 impl Failure {
     /// A failure that another attempt cannot mend.
-    pub fn final_(why: impl Into<String>) -> Self {
+    pub fn lasting(why: impl Into<String>) -> Self {
         Failure {
             why: why.into(),
             again: false,
@@ -138,5 +157,43 @@ impl Failure {
             why: why.into(),
             again: true,
         }
+    }
+}
+
+/// Puts what was being done before the reason why it failed.
+pub trait Reason<T> {
+    /// Names the step, in the imperative.
+    ///
+    /// # Errors
+    /// The same as before, as one line.
+    fn reason(self, step: &str) -> Result<T, Failure>;
+}
+
+impl<T> Reason<T> for io::Result<T> {
+    fn reason(self, step: &str) -> Result<T, Failure> {
+        self.map_err(|error| {
+            use io::ErrorKind as K;
+            let lasting = matches!(
+                error.kind(),
+                K::NotFound
+                    | K::PermissionDenied
+                    | K::StorageFull
+                    | K::QuotaExceeded
+                    | K::ReadOnlyFilesystem
+                    | K::FileTooLarge
+                    | K::IsADirectory
+                    | K::NotADirectory
+                    | K::InvalidInput
+            );
+            let why = match error.kind() {
+                K::TimedOut => "no progress before the deadline".into(),
+                K::UnexpectedEof => "the peer closed the connection".into(),
+                _ => error.to_string(),
+            };
+            Failure {
+                why: format!("{step}: {why}"),
+                again: !lasting,
+            }
+        })
     }
 }
