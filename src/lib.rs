@@ -25,4 +25,5 @@ mod image;
 pub mod kallsyms;
 pub mod kernel;
 pub mod limits;
+pub mod printk;
 pub mod vmcoreinfo;

@@ -40,3 +40,18 @@ pub const SYMBOL_LEN: usize = 512;
 
 /// Most static variables called `buf` that are looked at; kernels have about 30.
 pub const STATIC_BUFFERS: usize = 256;
+
+/// Largest structure of the log, in bytes; the largest in use is 7.0's `printk_info` with 112.
+pub const STRUCT_LEN: u64 = 1 << 10;
+
+/// Most `count_bits` of a descriptor ring. `log_buf_len=` ends at 2 GiB, five bits more than the descriptors.
+pub const PRB_COUNT_BITS: u32 = 26;
+
+/// Most `size_bits` of a text ring: 2 GiB.
+pub const PRB_SIZE_BITS: u32 = 31;
+
+/// Largest log buffer before 5.10, in bytes.
+pub const LOG_BUF_LEN: u64 = 1 << 31;
+
+/// Longest record in bytes: lengths have 16 bits.
+pub const RECORD_LEN: u64 = 64 << 10;
