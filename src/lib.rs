@@ -26,4 +26,5 @@ pub mod kallsyms;
 pub mod kernel;
 pub mod limits;
 pub mod printk;
+pub mod render;
 pub mod vmcoreinfo;

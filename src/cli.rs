@@ -1,0 +1,377 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crashdmesg::render::log::{Style, TimeFormat};
+use crashdmesg::render::{FACILITIES, LEVELS};
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Show {
+    /// The report, then the log.
+    #[default]
+    Report,
+    /// The log alone.
+    Log,
+    /// The report alone.
+    Summary,
+    /// `OSRELEASE`.
+    OsRelease,
+    /// `BUILD-ID`.
+    BuildId,
+    /// The text of VMCOREINFO.
+    VmcoreInfo,
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As lines.
+    #[default]
+    Text,
+    /// As one JSON document.
+    Json,
+    /// As one JSON object a line.
+    JsonLines,
+}
+
+/// Which records are shown; an empty mask shows all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// A bit per level.
+    pub levels: u8,
+    /// A bit per facility.
+    pub facilities: u32,
+}
+
+/// Everything that the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The dump, or the parts of one.
+    pub dumps: Vec<PathBuf>,
+    /// Where the output goes, `None` for stdout.
+    pub output: Option<PathBuf>,
+    /// What is printed.
+    pub show: Show,
+    /// How records are written.
+    pub format: Format,
+    /// Which of them.
+    pub filter: Filter,
+    /// How lines look.
+    pub style: Style,
+    /// Colours: `None` for on a terminal only.
+    pub color: Option<bool>,
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// To read a dump.
+    Read(Box<Options>),
+    /// To print this and be done.
+    Print(String),
+}
+
+/// The name with the version.
+pub const VERSION: &str = concat!("crashdmesg ", env!("CARGO_PKG_VERSION"));
+
+const HELP: &str = "\
+Usage: crashdmesg [OPTION]... [DUMP]...
+Print the reason and the kernel log of a crash. DUMP is a kernel crash dump, or the
+parts of a split one; by default /proc/vmcore.
+
+What is printed (default: the report, then the log):
+      --log               the log alone: [seconds.micros] text
+      --summary           the report alone
+      --osrelease  --build-id  --vmcoreinfo
+                          only that
+  -o, --output FILE       to FILE (mode 0600) instead of stdout; - is stdout
+
+The log, as dmesg(1) has it:
+  -r, --raw               <N> in front, as the kernel's reader has it
+  -x, --decode            facility and level by name
+  -l, --level LIST        only these levels: emerg alert crit err warn notice info debug;
+                          LEVEL+ and more severe, +LEVEL and less severe
+  -f, --facility LIST     only these facilities: kern user mail daemon ...
+  -k, --kernel            only the kernel's own messages   -u, --userspace  only others
+      --caller            who logged: [T123] a task, [C0] a CPU
+  -T, --ctime             wall clock time (UTC)    -t, --notime  no time
+  -d, --show-delta        with the time since the record before
+  -e, --reltime           short wall clock time and differences
+      --time-format FORMAT  ctime, iso, delta, reltime, notime, raw
+  -J, --json              JSON as of dmesg --json  --json-lines  one object a line
+  -L, --color[=WHEN]      auto, always, never
+
+  -h, --help              this help                -V, --version
+
+Exit status: 0 all printed, 1 the dump cannot be read, 2 wrong usage, 3 not a dump or
+no log in it, 4 printed, but part of the log is damaged or missing, 5 not delivered.
+";
+
+/// Reads the arguments, the program's name left out.
+///
+/// # Errors
+/// One line that says which argument is wrong.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
+    let mut options = Options::default();
+    let mut args = Args {
+        args,
+        pending: None,
+        only_operands: false,
+    };
+    while let Some(arg) = args.next_arg()? {
+        match arg {
+            Arg::Operand(path) => options.dumps.push(path.into()),
+            Arg::Option(name) => {
+                if let Some(text) = apply(&mut options, &name, &mut args)? {
+                    return Ok(Command::Print(text));
+                }
+            }
+        }
+        args.no_value_left()?;
+    }
+    if options.dumps.is_empty() {
+        options.dumps.push("/proc/vmcore".into());
+    }
+    Ok(Command::Read(Box::new(options)))
+}
+
+/// Applies one option; some only print a text.
+fn apply<I: Iterator<Item = OsString>>(
+    options: &mut Options,
+    name: &str,
+    args: &mut Args<I>,
+) -> Result<Option<String>, String> {
+    let style = &mut options.style;
+    match name {
+        "--log" => options.show = Show::Log,
+        "--summary" => options.show = Show::Summary,
+        "--osrelease" => options.show = Show::OsRelease,
+        "--build-id" => options.show = Show::BuildId,
+        "--vmcoreinfo" => options.show = Show::VmcoreInfo,
+        "-o" | "--output" => {
+            let path = args.value(name)?;
+            options.output = (path != "-").then(|| path.into());
+        }
+        "-r" | "--raw" => style.raw = true,
+        "-x" | "--decode" => style.decode = true,
+        "--caller" => style.caller = true,
+        "-l" | "--level" => options.filter.levels |= levels(&args.text(name)?)?,
+        "-f" | "--facility" => options.filter.facilities |= facilities(&args.text(name)?)?,
+        "-k" | "--kernel" => options.filter.facilities |= 1,
+        "-u" | "--userspace" => options.filter.facilities |= !1,
+        "-T" | "--ctime" => style.time = TimeFormat::Ctime,
+        "-t" | "--notime" => style.time = TimeFormat::Notime,
+        "-d" | "--show-delta" => style.time = TimeFormat::Delta,
+        "-e" | "--reltime" => style.time = TimeFormat::Reltime,
+        "--time-format" => style.time = time_format(&args.text(name)?)?,
+        "-J" | "--json" => options.format = Format::Json,
+        "--json-lines" => options.format = Format::JsonLines,
+        "-L" | "--color" => options.color = color(&args.optional_text()?)?,
+        "-h" | "--help" => return Ok(Some(HELP.to_owned())),
+        "-V" | "--version" => return Ok(Some(format!("{VERSION}\n"))),
+        _ => return Err(format!("unknown option {name}")),
+    }
+    Ok(None)
+}
+
+fn time_format(name: &str) -> Result<TimeFormat, String> {
+    Ok(match name {
+        "ctime" => TimeFormat::Ctime,
+        "iso" => TimeFormat::Iso,
+        "delta" => TimeFormat::Delta,
+        "reltime" => TimeFormat::Reltime,
+        "notime" => TimeFormat::Notime,
+        "raw" => TimeFormat::Raw,
+        _ => {
+            return Err(format!(
+                "--time-format {name}: not one of ctime, iso, delta, reltime, notime, raw"
+            ));
+        }
+    })
+}
+
+fn color(when: &str) -> Result<Option<bool>, String> {
+    match when {
+        "" | "auto" => Ok(None),
+        "always" => Ok(Some(true)),
+        "never" => Ok(Some(false)),
+        _ => Err(format!("--color={when}: not one of auto, always, never")),
+    }
+}
+
+/// A list of levels as a mask. `err+` means err and what is more severe, `+err` err and what is less.
+fn levels(list: &str) -> Result<u8, String> {
+    let mut mask = 0;
+    for item in list.split(',') {
+        let name = item.trim_matches('+');
+        let level = LEVELS
+            .iter()
+            .position(|&level| level == name)
+            .or_else(|| name.parse().ok().filter(|&n| n < 8));
+        let level = level.ok_or_else(|| format!("--level {item}: no level"))?;
+        mask |= match (item.ends_with('+'), item.starts_with('+')) {
+            (true, _) => 0xff >> (7 - level),
+            (_, true) => 0xff << level,
+            _ => 1 << level,
+        };
+    }
+    Ok(mask)
+}
+
+fn facilities(list: &str) -> Result<u32, String> {
+    let mut mask = 0;
+    for name in list.split(',') {
+        let known = FACILITIES.iter().position(|&facility| facility == name);
+        let facility = known.or_else(|| name.parse().ok().filter(|&n| n < FACILITIES.len()));
+        mask |= 1 << facility.ok_or_else(|| format!("--facility {name}: no facility"))?;
+    }
+    Ok(mask)
+}
+
+/// One argument.
+enum Arg {
+    Option(String),
+    Operand(OsString),
+}
+
+/// The arguments, with `-abc` taken apart and `--name=value` split.
+struct Args<I> {
+    args: I,
+    pending: Option<Pending>,
+    only_operands: bool,
+}
+
+enum Pending {
+    /// The rest of `-abc`: more short options, or the value of the first.
+    Shorts(String),
+    /// What stood behind `=`.
+    Value(String, String),
+}
+
+impl<I: Iterator<Item = OsString>> Args<I> {
+    fn next_arg(&mut self) -> Result<Option<Arg>, String> {
+        if let Some(Pending::Shorts(rest)) = self.pending.take() {
+            return Ok(Some(self.short(&rest)));
+        }
+        let Some(arg) = self.args.next() else {
+            return Ok(None);
+        };
+        if self.only_operands || arg == "-" || !arg.as_encoded_bytes().starts_with(b"-") {
+            return Ok(Some(Arg::Operand(arg)));
+        }
+        if arg == "--" {
+            self.only_operands = true;
+            return self.next_arg();
+        }
+        let text = arg
+            .into_string()
+            .map_err(|arg| format!("unknown option {}", arg.display()))?;
+        if text.starts_with("--") {
+            let Some((name, value)) = text.split_once('=') else {
+                return Ok(Some(Arg::Option(text)));
+            };
+            self.pending = Some(Pending::Value(name.to_owned(), value.to_owned()));
+            return Ok(Some(Arg::Option(name.to_owned())));
+        }
+        Ok(Some(self.short(&text[1..])))
+    }
+
+    /// The first of some short options.
+    fn short(&mut self, shorts: &str) -> Arg {
+        let mut chars = shorts.chars();
+        let first = chars.next().unwrap_or('-');
+        let rest = chars.as_str();
+        self.pending = (!rest.is_empty()).then(|| Pending::Shorts(rest.to_owned()));
+        Arg::Option(format!("-{first}"))
+    }
+
+    /// The value of option `name`.
+    fn value(&mut self, name: &str) -> Result<OsString, String> {
+        let value = match self.pending.take() {
+            Some(Pending::Value(_, value) | Pending::Shorts(value)) => Some(value.into()),
+            None => self.args.next(),
+        };
+        value.ok_or_else(|| format!("{name} needs a value"))
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, String> {
+        self.value(name)?
+            .into_string()
+            .map_err(|value| format!("{name} {}: not UTF-8", value.display()))
+    }
+
+    /// The value behind `=`, empty without one.
+    fn optional_text(&mut self) -> Result<String, String> {
+        match self.pending.take() {
+            Some(Pending::Value(_, value)) => Ok(value),
+            other => {
+                self.pending = other;
+                Ok(String::new())
+            }
+        }
+    }
+
+    /// Complains about `--name=value` of an option that takes none.
+    fn no_value_left(&mut self) -> Result<(), String> {
+        match &self.pending {
+            Some(Pending::Value(name, _)) => Err(format!("{name} takes no value")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Options {
+        match parse(args.iter().map(OsString::from)) {
+            Ok(Command::Read(options)) => *options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(args: &[&str]) -> String {
+        parse(args.iter().map(OsString::from)).unwrap_err()
+    }
+
+    #[test]
+    fn without_arguments_the_dump_is_the_capture_kernels() {
+        assert_eq!(options(&[]).dumps, [PathBuf::from("/proc/vmcore")]);
+    }
+
+    #[test]
+    fn short_options_stand_together_and_values_anywhere() {
+        let options = options(&["-xrlerr", "--time-format=iso", "-o", "out", "--", "-dump"]);
+        assert!(options.style.decode && options.style.raw);
+        assert_eq!(options.filter.levels, 1 << 3);
+        assert_eq!(options.style.time, TimeFormat::Iso);
+        assert_eq!(options.output, Some(PathBuf::from("out")));
+        assert_eq!(options.dumps, [PathBuf::from("-dump")]);
+    }
+
+    #[test]
+    fn a_level_with_a_plus_takes_its_neighbours() {
+        assert_eq!(options(&["-l", "err+"]).filter.levels, 0b1111);
+        assert_eq!(options(&["-l", "+info,emerg"]).filter.levels, 0b1100_0001);
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        assert_eq!(error(&["--lgo"]), "unknown option --lgo");
+        assert_eq!(error(&["--log=x"]), "--log takes no value");
+        assert_eq!(error(&["-o"]), "-o needs a value");
+        assert_eq!(error(&["-l", "loud"]), "--level loud: no level");
+        assert_eq!(
+            error(&["--time-format", "x"]),
+            "--time-format x: not one of ctime, iso, delta, reltime, notime, raw"
+        );
+    }
+
+    #[test]
+    fn the_help_fits_one_screen() {
+        assert!(HELP.lines().count() <= 50 && HELP.lines().all(|line| line.len() <= 90));
+    }
+}
