@@ -30,15 +30,15 @@ impl PageCache {
         }
     }
 
-    /// Fills `buf` from `addr` of `mem`; whole pages are read past the cache.
+    /// Fills `buf` from `addr` of `mem`; a page or more is read past the cache.
     pub(super) fn read(&mut self, mem: &dyn PhysMem, addr: PhysAddr, buf: &mut [u8]) -> Result<()> {
+        if wide(buf.len()) >= PAGE {
+            return mem.read_phys(addr, buf);
+        }
         let mut at = addr;
         let mut rest = buf;
         while !rest.is_empty() {
             let inside = at.0 & PAGE.wrapping_sub(1);
-            if inside == 0 && wide(rest.len()) >= PAGE {
-                return mem.read_phys(at, rest);
-            }
             let len = index(PAGE.saturating_sub(inside)).min(rest.len());
             let (now, later) = rest.split_at_mut(len);
             self.read_in_page(mem, at, index(inside), now)?;

@@ -229,13 +229,30 @@ impl<'v> Kernel<'v> {
         let mut at = addr;
         let mut rest = buf;
         while !rest.is_empty() {
-            let mapping = self.translate(at)?;
-            let (now, later) = rest.split_at_mut(index(mapping.len).clamp(1, rest.len()));
-            self.read_physical(mapping.paddr, now)?;
+            let run = self.run_at(at, wide(rest.len()))?;
+            let (now, later) = rest.split_at_mut(index(run.len).clamp(1, rest.len()));
+            self.read_physical(run.paddr, now)?;
             at = at.wrapping_add(wide(now.len()));
             rest = later;
         }
         Ok(())
+    }
+
+    /// Translates `addr` and as much of the `want` bytes behind it as is contiguous in physical memory, so that an
+    /// array in small pages still costs one read.
+    fn run_at(&self, addr: VirtAddr, want: u64) -> Result<Mapping> {
+        let mut run = self.translate(addr)?;
+        while run.len < want {
+            let next = self.translate(addr.wrapping_add(run.len));
+            match next {
+                Ok(next) if Some(next.paddr) == run.paddr.checked_add(run.len) => {
+                    run.len = run.len.saturating_add(next.len);
+                }
+                // What does not go on, or not at all, is the business of the next read.
+                _ => break,
+            }
+        }
+        Ok(run)
     }
 
     /// The `N` bytes at `addr`.

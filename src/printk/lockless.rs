@@ -224,13 +224,14 @@ impl Ring {
 
     /// The ids that are alive, from `tail` and `head` if the descriptors bear them out.
     fn span(&self, kernel: &Kernel<'_>, tail: u64, head: u64) -> Span {
-        let mut descs = self.descs(kernel);
-        let mut holds = |id: u64| match self.state_var(&mut descs, id) {
-            Ok(state_var) => {
-                let (state, found) = self.state_and_id(state_var);
-                Some((found == id, state))
-            }
-            Err(_) => None,
+        // A few descriptors far apart: read alone, not through a window.
+        let holds = |id: u64| {
+            let offset = self.slot(id).saturating_mul(wide(self.layout.desc));
+            let at = self
+                .descs
+                .wrapping_add(offset.saturating_add(wide(self.layout.state_var)));
+            let (state, found) = self.state_and_id(kernel.read_word(at).ok()?);
+            Some((found == id, state))
         };
         let mask = self.id_mask();
         let full = self.count();
