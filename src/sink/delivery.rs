@@ -30,7 +30,7 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 const BACK_OFF_MOST: Duration = Duration::from_secs(4);
 
 /// Where a report goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plan {
     /// Every one of these is tried.
     pub send: Vec<Target>,

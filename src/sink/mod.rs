@@ -7,10 +7,16 @@
 //! A report is read as often as needed, never kept: the memory of a crashed kernel does not change, so a
 //! `Content-Length` is found by a counting pass and a retry starts by reading again.
 
+mod batch;
 mod connect;
-mod delivery;
+pub mod delivery;
+mod elastic;
 mod http;
+mod journal;
+mod json;
+mod loki;
 mod name;
+mod otlp;
 mod payload;
 mod raw;
 mod relp;

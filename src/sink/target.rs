@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
-use super::{http, raw, relp, syslog};
+use super::{elastic, http, journal, loki, otlp, raw, relp, syslog};
 use crate::deadline::Deadline;
 
 /// The protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
     Udp,
     Tcp,
@@ -17,6 +18,7 @@ enum Kind {
     SyslogTcp,
     Relp,
     Http,
+    Batch(&'static Format),
 }
 
 /// What a scheme's URL looks like.
@@ -51,10 +53,40 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         Form::Web,
         &["part", "timeout", "method", "header"],
     ),
+    (
+        "journal+http",
+        Kind::Batch(&journal::FORMAT),
+        Form::Web,
+        &["part", "timeout", "header"],
+    ),
+    (
+        "loki+http",
+        Kind::Batch(&loki::FORMAT),
+        Form::Web,
+        &["part", "timeout", "header"],
+    ),
+    (
+        "otlp+http",
+        Kind::Batch(&otlp::FORMAT),
+        Form::Web,
+        &["part", "timeout", "header"],
+    ),
+    (
+        "elasticsearch+http",
+        Kind::Batch(&elastic::FORMAT),
+        Form::Web,
+        &["part", "timeout", "header", "index"],
+    ),
+    (
+        "opensearch+http",
+        Kind::Batch(&elastic::FORMAT),
+        Form::Web,
+        &["part", "timeout", "header", "index"],
+    ),
 ];
 
 /// Where a report may be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target {
     url: Url,
     kind: Kind,
@@ -78,7 +110,7 @@ impl Target {
             })
         });
         let url = url.map_err(|why| {
-            if text.starts_with("https:") {
+            if text.starts_with("https:") || text.contains("+https:") {
                 return "https is not spoken: there is no TLS in here; use http, ssh or exec"
                     .into();
             }
@@ -99,7 +131,7 @@ impl Target {
             }
         };
         let timeout = url.number("timeout", (1, 86_400))?.map(Duration::from_secs);
-        if kind == Kind::Http {
+        if matches!(kind, Kind::Http | Kind::Batch(_)) {
             http::check(&url)?;
         }
         Ok(Target {
@@ -138,6 +170,7 @@ impl Target {
             Kind::SyslogTcp => syslog::tcp(url, payload, attempt, deadline),
             Kind::Relp => relp::send(url, payload, attempt, deadline),
             Kind::Http => http::send(url, payload, attempt, deadline),
+            Kind::Batch(format) => batch::send(format, url, payload, attempt, deadline),
         }
     }
 
