@@ -146,6 +146,5 @@ pack() {
     gzip) gzip -9nc ;;
     zstd) need_tool zstd zstd "zstd compression"; zstd -19 -qc --single-thread ;;
     xz) need_tool xz xz-utils "xz compression"; xz -9e -T1 --check=crc32 -c ;;
-    *) die "compression '$1' is not one of none, gzip, zstd, xz" ;;
     esac
 }

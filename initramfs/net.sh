@@ -48,11 +48,13 @@ net_interface() {
     [ -z "$NET_INTERFACE" ] || [ -e "$SYS/class/net/$NET_INTERFACE" ] || die "there is no interface $NET_INTERFACE"
 }
 
-# net_drivers DEVICE: the modules that drive a sysfs device and every bus device above it, the bus first.
+# net_drivers DEVICE: the modules that drive a sysfs device and every bus device above it, the bus first. A driver that is
+# built into this kernel may be a module in another one: its name is then given with a question mark.
 net_drivers() {
     dev=$(readlink -f "$1") drivers= || return 0
     while [ "$dev" != / ] && [ "$dev" != "$SYS" ]; do
-        [ ! -e "$dev/driver/module" ] || drivers="$(basename "$(readlink -f "$dev/driver/module")") $drivers"
+        if [ -e "$dev/driver/module" ]; then drivers="$(basename "$(readlink -f "$dev/driver/module")") $drivers"
+        elif [ -e "$dev/driver" ]; then drivers="?$(basename "$(readlink -f "$dev/driver")") $drivers"; fi
         dev=$(dirname "$dev")
     done
     printf '%s' "$drivers"
@@ -91,11 +93,123 @@ net_walk() {
     fi
 }
 
-# net_record HOW CONF: appends the configuration of NET_INTERFACE to CONF; sets NET_MODULES and NET_SUMMARY.
+# net_mac INTERFACE: its permanent Ethernet address; a bond's port or a changed address shows another one now.
+net_mac() {
+    mac=$(cat "$SYS/class/net/$1/bonding_slave/perm_hwaddr" 2>/dev/null) && [ -n "$mac" ] ||
+        mac=$(ip -o link show "$1" 2>/dev/null | sed -n 's/.* permaddr \([0-9a-f:]*\).*/\1/p')
+    [ -n "$mac" ] || mac=$(cat "$SYS/class/net/$1/address" 2>/dev/null)
+    printf '%s\n' "$mac"
+}
+
+# net_set CONF KEY VALUE: one setting, unless the configuration has made it already.
+net_set() {
+    grep -q "^[[:space:]]*$2[[:space:]]*=" "$1" || printf '%s = %s\n' "$2" "$3" >>"$1"
+}
+
+# net_bracketed ADDRESS: IPv6 between brackets, as ip= wants it.
+net_bracketed() { case $1 in *:*) printf '[%s]' "$1" ;; *) printf '%s' "$1" ;; esac; }
+
+# net_record HOW CONF TARGETS: appends what CONF does not say about NET_INTERFACE; sets NET_MODULES and NET_SUMMARY.
 net_record() {
     NET_PORT='' NET_VLAN='' NET_BOND='' NET_SLAVES='' NET_MODE='' NET_MODULES=''
     net_walk "$NET_INTERFACE"
+    if [ -n "$NET_BOND" ]; then
+        ports=
+        for s in $NET_SLAVES; do ports="$ports${ports:+,}$(net_mac "$s")"; done
+        net_set "$2" bond "$ports"; NET_SUMMARY="bond of $NET_SLAVES"
+        case $NET_MODE in
+        active-backup | balance-tlb | balance-alb) ;;
+        *) warn "$NET_BOND runs in mode $NET_MODE; the capture kernel uses active-backup, which this switch must allow" ;;
+        esac
+    else
+        net_set "$2" interface "$(net_mac "${NET_PORT:-$NET_INTERFACE}")"
+        NET_SUMMARY="$(net_mac "${NET_PORT:-$NET_INTERFACE}") (${NET_PORT:-$NET_INTERFACE} now)"
+    fi
+    [ -z "$NET_VLAN" ] || { net_set "$2" vlan "$NET_VLAN"; NET_SUMMARY="$NET_SUMMARY, VLAN $NET_VLAN"; }
+    mtu=$(cat "$SYS/class/net/$NET_INTERFACE/mtu" 2>/dev/null || echo 1500)
+    [ "$mtu" = 1500 ] || net_set "$2" mtu "$mtu"
+    if [ "$1" = dhcp ]; then
+        net_set "$2" ip dhcp; NET_SUMMARY="$NET_SUMMARY, DHCP"
+        return 0
+    fi
+    [ -n "$NET_ADDRESS" ] || NET_ADDRESS=$(ip -o addr show dev "$NET_INTERFACE" scope global 2>/dev/null | awk '{sub(/\/.*/, "", $4); print $4; exit}')
+    if [ -z "$NET_ADDRESS" ]; then
+        warn "$NET_INTERFACE has no address now: the capture kernel will ask by DHCP"
+        net_set "$2" ip dhcp; NET_SUMMARY="$NET_SUMMARY, DHCP"
+        return 0
+    fi
+    prefix=$(ip -o addr show dev "$NET_INTERFACE" | awk -v a="$NET_ADDRESS" '{split($4, x, "/")} x[1] == a {print x[2]; exit}')
+    family=-4; case $NET_ADDRESS in *:*) family=-6 ;; esac
+    default=$(ip -o $family route show default dev "$NET_INTERFACE" 2>/dev/null | sed -n 's/.* via \(inet6 \)\{0,1\}\([^ ]*\).*/\2/p' | head -n 1)
+    gateway=${default:-$NET_GATEWAY}
+    net_set "$2" ip "$(net_bracketed "$NET_ADDRESS")/${prefix:-32}::${gateway:+$(net_bracketed "$gateway")}"
+    NET_SUMMARY="$NET_SUMMARY, $NET_ADDRESS/${prefix:-32}${gateway:+ via $gateway}"
+    for url in $3; do
+        host=$(url_host "$url"); [ -n "$host" ] && peer=$(resolve "$host") || continue
+        way=$(ip -o route get "$peer" 2>/dev/null | head -n 1) || continue
+        via=$(printf '%s' "$way" | sed -n 's/.* via \(inet6 \)\{0,1\}\([^ ]*\).*/\2/p')
+        dev=$(printf '%s' "$way" | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+        if [ "$dev" != "$NET_INTERFACE" ]; then
+            warn "$host is reached through ${dev:-nothing} now, but the image has $NET_INTERFACE alone"
+        elif [ -n "$via" ] && [ "$via" != "$gateway" ]; then
+            bits=32; case $peer in *:*) bits=128 ;; esac
+            grep -q "^route = $peer/" "$2" || printf 'route = %s/%s via %s\n' "$peer" $bits "$via" >>"$2"
+        fi
+    done
+    return 0
 }
-net_hosts() { :; }
-target_modules() { :; }
-target_files() { :; }
+
+# net_hosts TARGETS: hosts(5) lines for the targets that are names.
+net_hosts() {
+    for url in $1; do
+        host=$(url_host "$url")
+        case $host in '' | *:* | [0-9]*.[0-9]*.[0-9]*.[0-9]*) continue ;; esac
+        peer=$(resolve "$host") && printf '%s %s\n' "$peer" "$host"
+    done | sort -u
+}
+
+# target_modules TARGETS: the modules that they need beside the network's.
+target_modules() {
+    for url in $1; do
+        case $url in
+        nfs:*) echo nfsv4; grep -q '^nfsv3 ' "$INDEX" && echo nfsv3 ;;
+        pmsg:* | */dev/pmsg0)
+            for m in ramoops efi_pstore pstore_blk; do [ ! -d "$SYS/module/$m" ] || echo "$m"; done ;;
+        *:/dev/* | *:///dev/*)
+            dev=${url#*:} dev=/dev/${dev#*/dev/} dev=${dev%%[?:]*}
+            net_drivers "$SYS/class/block/$(basename "$(readlink -f "$dev")")" ;;
+        esac
+    done
+    # A watchdog that runs now goes on counting in the capture kernel, and must be fed there.
+    for w in "$SYS"/class/watchdog/watchdog*; do
+        [ "$(cat "$w/state" 2>/dev/null)" = active ] && [ -e "$w/device" ] && net_drivers "$w/device"
+    done
+    return 0
+}
+
+# target_program NAME...: the first of these programs that is installed, with the libraries it is linked with.
+target_program() {
+    for name; do
+        program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$name") || continue
+        mkdir -p "$STAGE/usr/bin"; cp -L "$program" "$STAGE/usr/bin/$name"
+        for lib in $(ldd "$program" 2>/dev/null | sed -n 's|[^/]*\(/[^ ]*\) (0x.*|\1|p'); do
+            mkdir -p "$STAGE$(dirname "$lib")"; cp -L "$lib" "$STAGE$lib"
+        done
+        return 0
+    done
+    return 1
+}
+
+# target_files TARGETS CONF: the ssh client with its key and the host keys it must see.
+target_files() {
+    case " $(printf '%s' "$1" | tr '\n' ' ')" in *" ssh:"*) ;; *) return 0 ;; esac
+    # dropbear's client is a tenth of the size
+    target_program dbclient ssh || die "an ssh:// target needs an ssh client (Debian: apt install dropbear-bin, or openssh-client)"
+    printf 'root:x:0:0:root:/:/bin/sh\n' >"$STAGE/etc/passwd"
+    for key in ssh-key ssh-known-hosts; do
+        file=$(sed -n "s/^[ \t]*${key}[ \t]*=[ \t]*//p" "$2" | head -n 1)
+        [ -n "$file" ] || { warn "$key is not set; an ssh:// target needs it"; continue; }
+        [ -r "$file" ] || die "cannot read $file ($key)"
+        mkdir -p "$STAGE$(dirname "$file")"; cp -L "$file" "$STAGE$file"
+    done
+}

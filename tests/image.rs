@@ -1,0 +1,499 @@
+//! The capture image: `initramfs/build` on module trees and machines made here.
+//!
+//! A module is a file with a `.modinfo`-like run of NUL-terminated strings; a machine is a tree that looks like sysfs
+//! and an `ip` that says what we tell it to. The image is read back by a newc reader of this file's own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const VERSION: &str = "6.1.0-test";
+
+/// A directory that goes away with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("crashdmesg-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        let scratch = Scratch(path);
+        scratch.program("init-binary", "the binary");
+        scratch
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        fs::write(self.at(path), bytes).unwrap();
+    }
+
+    fn program(&self, path: &str, text: &str) {
+        self.write(path, text.as_bytes());
+        fs::set_permissions(self.at(path), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn link(&self, path: &str, to: &str) {
+        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        symlink(to, self.at(path)).unwrap();
+    }
+
+    /// A module with these .modinfo fields.
+    fn module(&self, name: &str, modinfo: &[&str]) {
+        let path = format!("lib/modules/{VERSION}/kernel/{name}.ko");
+        self.write(&path, &module_bytes(name, modinfo));
+    }
+
+    fn build(&self, arguments: &[&str]) -> Output {
+        let path = std::env::var("PATH").unwrap();
+        let conf = self.at("machine.conf");
+        let no_conf = PathBuf::from("/dev/null");
+        Command::new("sh")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/initramfs/build"))
+            .args(["--kernel", VERSION, "--compress", "none"])
+            .arg("--config")
+            .arg(if conf.exists() { conf } else { no_conf })
+            .arg("--root")
+            .arg(&self.0)
+            .arg("--binary")
+            .arg(self.at("init-binary"))
+            .arg("--output")
+            .arg(self.at("image"))
+            .args(arguments)
+            .env("CRASHDMESG_SYS", self.at("sys"))
+            .env("CRASHDMESG_PROC", self.at("proc"))
+            .env("PATH", format!("{}:{path}", self.at("bin").display()))
+            .output()
+            .unwrap()
+    }
+
+    /// The files of a successful build.
+    fn built(&self, arguments: &[&str]) -> Image {
+        let output = self.build(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let entries = read_newc(&fs::read(self.at("image")).unwrap());
+        Image { entries, said }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn module_bytes(name: &str, modinfo: &[&str]) -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01\0code of ".to_vec();
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(0);
+    for field in modinfo {
+        bytes.extend_from_slice(field.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
+
+struct Entry {
+    mode: u32,
+    device: (u32, u32),
+    data: Vec<u8>,
+}
+
+struct Image {
+    entries: BTreeMap<String, Entry>,
+    said: String,
+}
+
+impl Image {
+    fn text(&self, path: &str) -> &str {
+        let entry = self.entries.get(path);
+        let entry = entry.unwrap_or_else(|| panic!("no {path} in the image"));
+        std::str::from_utf8(&entry.data).unwrap()
+    }
+
+    /// The load order, without directories.
+    fn modules(&self) -> Vec<String> {
+        let name = |line: &str| line.replace("/lib/modules/", "").replace(".ko", "");
+        self.text("etc/crashdmesg.modules")
+            .lines()
+            .map(name)
+            .collect()
+    }
+
+    fn sorted_modules(&self) -> Vec<String> {
+        let mut modules = self.modules();
+        modules.sort();
+        modules
+    }
+}
+
+/// Reads a newc archive, and holds it to what the kernel's unpacker wants.
+fn read_newc(mut bytes: &[u8]) -> BTreeMap<String, Entry> {
+    let mut entries = BTreeMap::new();
+    loop {
+        assert_eq!(&bytes[..6], b"070701");
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(&bytes[6 + 8 * index..14 + 8 * index]).unwrap();
+            u32::from_str_radix(digits, 16).unwrap()
+        };
+        let (mode, size, name_len) = (field(1), field(6) as usize, field(11) as usize);
+        assert_eq!((field(2), field(3), field(5)), (0, 0, 0), "uid, gid, mtime");
+        let name = std::str::from_utf8(&bytes[110..110 + name_len - 1]).unwrap();
+        assert_eq!(bytes[110 + name_len - 1], 0);
+        let data = (110 + name_len).next_multiple_of(4);
+        if name == "TRAILER!!!" {
+            assert_eq!(bytes.len(), data, "nothing follows the trailer");
+            return entries;
+        }
+        if let Some((parent, _)) = name.rsplit_once('/') {
+            let known: Option<&Entry> = entries.get(parent);
+            assert!(known.is_some(), "{parent} comes before {name}");
+        }
+        let entry = Entry {
+            mode,
+            device: (field(9), field(10)),
+            data: bytes[data..data + size].to_vec(),
+        };
+        assert!(entries.insert(name.to_owned(), entry).is_none());
+        bytes = &bytes[(data + size).next_multiple_of(4)..];
+    }
+}
+
+/// Compresses a file in place by the program of its suffix; false, and a word about it, when that is not installed.
+fn compress(path: &Path, suffix: &str) -> bool {
+    let program = match suffix {
+        "gz" => "gzip",
+        "xz" => "xz",
+        _ => "zstd",
+    };
+    let Ok(output) = Command::new(program).arg("-c").arg(path).output() else {
+        println!("skipped: {program} is not installed");
+        return false;
+    };
+    assert!(output.status.success());
+    fs::write(format!("{}.{suffix}", path.display()), output.stdout).unwrap();
+    fs::remove_file(path).unwrap();
+    true
+}
+
+#[test]
+fn modules_come_after_what_they_depend_on_however_they_are_compressed() {
+    let net = ["license=GPL", "depends=virtio_ring,net-failover"];
+    let failover = ["depends=failover", "softdep=pre: fuel post: smoke"];
+    let modules: [(&str, &[&str]); 8] = [
+        ("drivers/net/virtio_net", &net),
+        ("drivers/virtio/virtio_ring", &["depends=virtio"]),
+        ("drivers/virtio/virtio", &["depends="]),
+        ("net/net-failover", &failover),
+        ("net/failover", &[]),
+        ("net/fuel", &[]),
+        ("net/smoke", &[]),
+        ("net/unrelated", &[]),
+    ];
+    for suffix in ["", "gz", "xz", "zst"] {
+        let tree = Scratch::new(&format!("order-{suffix}"));
+        let kernel = tree.at(&format!("lib/modules/{VERSION}/kernel"));
+        let mut packed = true;
+        for (name, modinfo) in modules {
+            tree.module(name, modinfo);
+            packed &= suffix.is_empty() || compress(&kernel.join(format!("{name}.ko")), suffix);
+        }
+        if !packed {
+            continue;
+        }
+        let image = tree.built(&["--network", "none", "--module", "virtio_net"]);
+        #[rustfmt::skip]
+        let order = ["virtio", "virtio_ring", "failover", "fuel", "net_failover", "smoke", "virtio_net"];
+        assert_eq!(image.modules(), order, "suffix '{suffix}'");
+        let plain = module_bytes("drivers/net/virtio_net", &net);
+        assert!(image.entries["lib/modules/virtio_net.ko"].data == plain);
+        assert!(!image.entries.contains_key("lib/modules/unrelated.ko"));
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let tree = Scratch::new("reproducible");
+    tree.module("a", &["depends=b"]);
+    tree.module("b", &[]);
+    #[rustfmt::skip]
+    let arguments = ["--network", "none", "--module", "a", "--send", "tcp://192.0.2.1:1", "--compress", "gzip"];
+    assert!(tree.build(&arguments).status.success());
+    let first = fs::read(tree.at("image")).unwrap();
+    fs::remove_file(tree.at("image")).unwrap();
+    // A second later, with other time stamps and other permissions.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    tree.module("b", &[]);
+    fs::set_permissions(tree.at("init-binary"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(tree.build(&arguments).status.success());
+    assert!(first == fs::read(tree.at("image")).unwrap());
+}
+
+#[test]
+fn the_image_holds_init_and_the_nodes_and_directories_it_starts_with() {
+    let tree = Scratch::new("layout");
+    tree.module("a", &[]);
+    let image = tree.built(&["--network", "none", "--send", "tcp://192.0.2.1:1"]);
+    let node = |path: &str| (image.entries[path].mode, image.entries[path].device);
+    assert_eq!(node("init").0, 0o100_755);
+    assert_eq!(image.text("init"), "the binary");
+    assert_eq!(node("dev/console"), (0o020_600, (5, 1)));
+    assert_eq!(node("dev/null"), (0o020_666, (1, 3)));
+    for directory in ["proc", "sys", "dev", "etc"] {
+        assert_eq!(node(directory).0, 0o040_755);
+    }
+    assert_eq!(node("etc/crashdmesg.conf").0, 0o100_600);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert_eq!(conf, "send = tcp://192.0.2.1:1\n");
+    assert_eq!(image.text("etc/crashdmesg.modules"), "");
+    let mode = fs::metadata(tree.at("image")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "the image may hold secrets");
+}
+
+#[test]
+fn firmware_and_options_come_along() {
+    let tree = Scratch::new("firmware");
+    let wants = [
+        "firmware=acme/nic.bin",
+        "firmware=acme/absent.bin",
+        "firmware=packed.bin",
+    ];
+    tree.module("nic", &wants);
+    tree.write("lib/firmware/acme/nic.bin", b"plain firmware");
+    tree.write("lib/firmware/packed.bin", b"packed firmware");
+    let packed = compress(&tree.at("lib/firmware/packed.bin"), "xz");
+    let options = b"# options nic no=1\noptions nic rings=1 mode=x\n";
+    tree.write("etc/modprobe.d/nic.conf", options);
+    let image = tree.built(&["--network", "none", "--module", "nic"]);
+    assert_eq!(image.text("lib/firmware/acme/nic.bin"), "plain firmware");
+    if packed {
+        assert_eq!(image.text("lib/firmware/packed.bin"), "packed firmware");
+    }
+    assert_eq!(image.modules(), ["nic rings=1 mode=x"]);
+    let image = tree.built(&["--network", "none", "--module", "nic rings=2"]);
+    assert_eq!(image.modules(), ["nic rings=2"]);
+}
+
+#[test]
+fn a_missing_module_is_an_error_and_a_built_in_one_is_not() {
+    let tree = Scratch::new("missing");
+    tree.module("a", &[]);
+    let builtin = format!("lib/modules/{VERSION}/modules.builtin");
+    tree.write(&builtin, b"kernel/drivers/virtio/virtio-pci.ko\n");
+    let image = tree.built(&["--network", "none", "--module", "virtio_pci"]);
+    assert!(image.modules().is_empty());
+    let output = tree.build(&["--network", "none", "--module", "ghost"]);
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("has no module ghost"), "{said}");
+}
+
+#[test]
+fn a_newer_module_is_taken_before_the_kernels_own() {
+    let tree = Scratch::new("updates");
+    tree.module("nic", &["version=1"]);
+    let newer = format!("lib/modules/{VERSION}/updates/dkms/nic.ko");
+    tree.write(&newer, b"\0version=2\0");
+    let image = tree.built(&["--network", "none", "--module", "nic"]);
+    assert_eq!(image.text("lib/modules/nic.ko"), "\0version=2\0");
+}
+
+#[test]
+fn what_is_asked_for_replaces_the_file_and_bad_calls_say_what_is_wrong() {
+    let tree = Scratch::new("config");
+    tree.module("a", &[]);
+    let file = b"# ours\nsend = tcp://192.0.2.9:9\ndeadline = 60\nfinal = halt\n";
+    tree.write("machine.conf", file);
+    #[rustfmt::skip]
+    let image = tree.built(&["--network", "none", "--send", "relp://192.0.2.1:1", "--set", "final=reboot"]);
+    let expected = "# ours\ndeadline = 60\nsend = relp://192.0.2.1:1\nfinal = reboot\n";
+    assert_eq!(image.text("etc/crashdmesg.conf"), expected);
+    for (arguments, complaint) in [
+        (["--kernel", "9.9"], "no modules of kernel 9.9"),
+        (["--network", "pigeon"], "must be record, dhcp or none"),
+        (["--set", "novalue"], "must be KEY=VALUE"),
+        (["--colour", "red"], "unknown option --colour"),
+        (["--compress", "rar"], "must be none, gzip, zstd or xz"),
+    ] {
+        let output = tree.build(&arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(complaint), "{arguments:?}: {said}");
+    }
+}
+
+/// A machine: interfaces in something like sysfs, and an `ip` that knows one route and one address.
+fn machine(name: &str, interface: &str, address: &str, gateway: &str) -> Scratch {
+    let tree = Scratch::new(name);
+    let script = format!(
+        r#"#!/bin/sh
+case "$*" in
+*"route get 192.0.2.200"*) echo "192.0.2.200 via 192.0.2.77 dev {interface} src {address}" ;;
+*"route get"*) echo "x via {gateway} dev {interface} src {address} uid 0" ;;
+*"route show default"*) echo "default via {gateway} dev {interface}" ;;
+*"addr show"*) echo "4: {interface}    inet {address}/20 brd 192.0.15.255 scope global {interface}" ;;
+esac
+"#
+    );
+    tree.program("bin/ip", &script);
+    tree
+}
+
+impl Scratch {
+    /// A network port: its place under /sys/devices, and the driver of each device on the way, deepest last.
+    fn port(&self, name: &str, mac: &str, path: &[(&str, &str)]) {
+        let mut at = "sys/devices".to_owned();
+        for (device, driver) in path {
+            at = format!("{at}/{device}");
+            fs::create_dir_all(self.at(&at)).unwrap();
+            if driver.is_empty() {
+                continue;
+            }
+            let (module, home) = (
+                format!("sys/module/{driver}"),
+                format!("sys/drivers/{driver}"),
+            );
+            for directory in [&module, &home] {
+                fs::create_dir_all(self.at(directory)).unwrap();
+            }
+            let _ = symlink(self.at(&module), self.at(&format!("{home}/module")));
+            self.link(&format!("{at}/driver"), self.at(&home).to_str().unwrap());
+            self.module(driver, &[]);
+        }
+        self.class(name, mac, "1500");
+        let class = format!("sys/class/net/{name}/device");
+        self.link(&class, self.at(&at).to_str().unwrap());
+    }
+
+    fn class(&self, name: &str, mac: &str, mtu: &str) {
+        self.write(&format!("sys/class/net/{name}/address"), mac.as_bytes());
+        self.write(&format!("sys/class/net/{name}/mtu"), mtu.as_bytes());
+    }
+
+    /// An interface made of others.
+    fn upper(&self, name: &str, lowers: &[&str]) {
+        self.class(name, "02:00:00:00:00:ff", "1400");
+        for lower in lowers {
+            let link = format!("sys/class/net/{name}/lower_{lower}");
+            self.link(&link, &format!("../{lower}"));
+        }
+    }
+}
+
+#[test]
+fn a_virtio_port_is_recorded_with_the_bus_it_sits_on() {
+    let tree = machine("virtio", "ens3", "192.0.2.5", "192.0.2.1");
+    let path = [
+        ("pci0000:00", ""),
+        ("0000:00:03.0", "virtio_pci"),
+        ("virtio0", "virtio_net"),
+    ];
+    tree.port("ens3", "52:54:00:12:34:56", &path);
+    let targets = [
+        "--send",
+        "relp://198.51.100.1:2514",
+        "--send",
+        "tcp://192.0.2.200:1",
+    ];
+    let image = tree.built(&targets);
+    assert_eq!(image.modules(), ["virtio_pci", "virtio_net"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    for line in [
+        "interface = 52:54:00:12:34:56\n",
+        "ip = 192.0.2.5/20::192.0.2.1\n",
+        "route = 192.0.2.200/32 via 192.0.2.77\n",
+    ] {
+        assert!(conf.contains(line), "{conf}");
+    }
+    assert!(!conf.contains("mtu"), "{conf}");
+    assert!(image.said.contains("192.0.2.5/20 via 192.0.2.1"));
+    // What the operator has written stands.
+    let own = b"send = relp://198.51.100.1:2514\nip = dhcp\n";
+    tree.write("machine.conf", own);
+    let image = tree.built(&[]);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(
+        conf.contains("ip = dhcp\n") && !conf.contains("192.0.2.5"),
+        "{conf}"
+    );
+}
+
+#[test]
+fn a_vlan_over_a_bond_brings_every_layer() {
+    let tree = machine("vlan", "bond0.42", "192.0.2.5", "192.0.2.1");
+    let one = [("pci0", ""), ("0000:01:00.0", "igb")];
+    let two = [("pci1", "vmd"), ("0000:02:00.0", "ixgbe")];
+    tree.port("eno1", "02:00:00:00:00:ff", &one);
+    tree.port("eno2", "02:00:00:00:00:ff", &two);
+    for (port, mac) in [("eno1", "02:00:00:00:00:01"), ("eno2", "02:00:00:00:00:02")] {
+        let path = format!("sys/class/net/{port}/bonding_slave/perm_hwaddr");
+        tree.write(&path, mac.as_bytes());
+    }
+    tree.upper("bond0", &["eno1", "eno2"]);
+    tree.write("sys/class/net/bond0/bonding/slaves", b"eno1 eno2\n");
+    tree.write("sys/class/net/bond0/bonding/mode", b"active-backup 1\n");
+    tree.upper("bond0.42", &["bond0"]);
+    tree.write("sys/class/net/bond0.42/uevent", b"DEVTYPE=vlan\n");
+    let vlan = b"bond0.42  VID: 42\t REORDER_HDR: 1\n";
+    tree.write("proc/net/vlan/bond0.42", vlan);
+    tree.module("8021q", &[]);
+    tree.module("bonding", &[]);
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    for line in [
+        "bond = 02:00:00:00:00:01,02:00:00:00:00:02\n",
+        "vlan = 42\n",
+        "mtu = 1400\n",
+    ] {
+        assert!(conf.contains(line), "{conf}");
+    }
+    assert!(!conf.contains("interface ="), "{conf}");
+    let all = ["8021q", "bonding", "igb", "ixgbe", "vmd"];
+    assert_eq!(image.sorted_modules(), all);
+}
+
+#[test]
+fn a_bridge_is_replaced_by_its_port() {
+    let tree = machine("bridge", "br0", "192.0.2.5", "192.0.2.1");
+    let path = [("pci0", ""), ("0000:01:00.0", "e1000e")];
+    tree.port("enp1s0", "02:00:00:00:00:07", &path);
+    tree.upper("tap0", &[]);
+    tree.upper("br0", &["tap0", "enp1s0"]);
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(conf.contains("interface = 02:00:00:00:00:07\n"), "{conf}");
+    assert_eq!(image.modules(), ["e1000e"]);
+}
+
+#[test]
+fn netvsc_brings_the_function_below_it() {
+    let tree = machine("netvsc", "eth0", "10.0.0.4", "10.0.0.1");
+    let synthetic = [("VMBUS", "hv_vmbus"), ("net", "hv_netvsc")];
+    let function = [("VMBUS", ""), ("pci", "pci_hyperv"), ("vf", "mlx5_core")];
+    tree.port("eth0", "00:0d:3a:00:00:01", &synthetic);
+    tree.port("enP1", "00:0d:3a:00:00:01", &function);
+    tree.link("sys/class/net/eth0/lower_enP1", "../enP1");
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let all = ["hv_netvsc", "hv_vmbus", "mlx5_core", "pci_hyperv"];
+    assert_eq!(image.sorted_modules(), all);
+}
+
+#[test]
+fn dhcp_records_the_interface_alone_and_none_records_nothing() {
+    let tree = machine("dhcp", "eth0", "192.0.2.5", "192.0.2.1");
+    let path = [("pci0", ""), ("0000:01:00.0", "e1000e")];
+    tree.port("eth0", "02:00:00:00:00:07", &path);
+    let image = tree.built(&["--send", "tcp://198.51.100.1:1", "--network", "dhcp"]);
+    let conf = "send = tcp://198.51.100.1:1\ninterface = 02:00:00:00:00:07\nip = dhcp\n";
+    assert_eq!(image.text("etc/crashdmesg.conf"), conf);
+    let image = tree.built(&["--send", "tcp://198.51.100.1:1", "--network", "none"]);
+    let conf = "send = tcp://198.51.100.1:1\n";
+    assert_eq!(image.text("etc/crashdmesg.conf"), conf);
+    assert!(image.modules().is_empty());
+}
