@@ -55,3 +55,10 @@ pub const LOG_BUF_LEN: u64 = 1 << 31;
 
 /// Longest record in bytes: lengths have 16 bits.
 pub const RECORD_LEN: u64 = 64 << 10;
+
+/// Most records of a flattened stream, 24 bytes each. makedumpfile writes two for every 64 KiB, so that they are those
+/// of 64 GiB of compressed pages.
+pub const FLAT_RECORDS: u64 = 1 << 21;
+
+/// Most counts that are kept of a kdump-compressed dump's bitmap, 8 bytes each: one for 128 MiB up to 64 TiB of memory.
+pub const BITMAP_COUNTS: u64 = 1 << 19;

@@ -9,7 +9,7 @@
 use alloc::vec::Vec;
 
 use super::note::NoteSpan;
-use super::{Abi, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment};
+use super::{Abi, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::bytes::{Bytes, Endian, Word, index, wide};
 use crate::error::{At, Error, Result};
@@ -33,7 +33,7 @@ struct Load {
 
 /// An opened ELF core.
 pub struct Elf<'s> {
-    source: &'s dyn ReadAt,
+    source: Source<'s>,
     abi: Abi,
     /// Sorted by `paddr`, and no load reaches beyond the start of the next: see [`disjoint`].
     loads: Vec<Load>,
@@ -67,8 +67,8 @@ impl<'s> Elf<'s> {
     /// # Errors
     /// `Invalid` for an ELF file that is no core, `Truncated` when its tables are cut, `Missing` when it has neither
     /// memory nor notes.
-    pub fn open(source: &'s dyn ReadAt) -> Result<Self> {
-        let header = Header::read(source)?;
+    pub fn open(source: Source<'s>) -> Result<Self> {
+        let header = Header::read(&source)?;
         let word = header.machine.word(header.class);
         let abi = Abi {
             machine: header.machine,
@@ -104,7 +104,7 @@ impl<'s> Elf<'s> {
 
     /// The notes of all PT_NOTE segments.
     pub fn notes(&self) -> Notes<'_> {
-        Notes::new(self.source, &self.notes, self.abi.endian)
+        Notes::new(&self.source, &self.notes, self.abi.endian)
     }
 
     fn read_program_headers(&mut self, header: &Header) -> Result<()> {
@@ -403,7 +403,7 @@ mod tests {
         file.resize(300, 0);
         file.extend(*b"abcdefgh");
         let slice = Slice(&file);
-        let elf = Elf::open(&slice).unwrap();
+        let elf = Elf::open(Source::Plain(&slice)).unwrap();
         let mut buf = [0; 6];
         elf.read_phys(PhysAddr(0x2001), &mut buf).unwrap();
         assert_eq!(&buf, b"bcdefg");
@@ -434,7 +434,7 @@ mod tests {
         file.resize(300, 0);
         file.extend(*b"CD__abCDefgh");
         let slice = Slice(&file);
-        let elf = Elf::open(&slice).unwrap();
+        let elf = Elf::open(Source::Plain(&slice)).unwrap();
         let mut buf = [0; 8];
         elf.read_phys(PhysAddr(0x1000), &mut buf).unwrap();
         assert_eq!(&buf, b"abCDefgh");
@@ -448,7 +448,10 @@ mod tests {
         file.extend(70_000_u32.to_le_bytes()); // sh_info
         file.extend([0; 16]);
         let slice = Slice(&file);
-        assert_eq!(Elf::open(&slice).unwrap().segments().len(), 70_000);
+        assert_eq!(
+            Elf::open(Source::Plain(&slice)).unwrap().segments().len(),
+            70_000
+        );
     }
 
     #[test]
@@ -457,7 +460,7 @@ mod tests {
         file.resize(308, 7);
         for len in 0..file.len() {
             let slice = Slice(&file[..len]);
-            if let Ok(elf) = Elf::open(&slice) {
+            if let Ok(elf) = Elf::open(Source::Plain(&slice)) {
                 assert!(elf.read_phys(PhysAddr(0x2000), &mut [0; 8]).is_err());
             }
         }
@@ -467,7 +470,9 @@ mod tests {
     fn an_executable_is_refused_by_name() {
         let mut file = core(&[], 0, 0);
         file[16] = 3;
-        let error = Elf::open(&Slice(&file)).map(|_| ()).unwrap_err();
+        let error = Elf::open(Source::Plain(&Slice(&file)))
+            .map(|_| ())
+            .unwrap_err();
         assert!(matches!(
             error,
             Error::Invalid {

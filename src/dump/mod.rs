@@ -8,6 +8,7 @@
 //!
 //! Nothing above this layer sees a file offset.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::{PhysAddr, VirtAddr};
@@ -16,10 +17,16 @@ use crate::error::{At, Error, Result};
 
 pub mod codec;
 pub mod elf;
+pub mod flat;
+pub mod kdump;
 pub mod note;
+mod source;
 
 pub use elf::Elf;
+pub use flat::Flat;
+pub use kdump::Kdump;
 pub use note::{Note, Notes, Prstatus};
+pub use source::Source;
 
 /// Bytes at offsets: a file, a block device, `/proc/vmcore`. Offsets rather than a seek position, so that shared
 /// references are enough and every layer above can hold one.
@@ -146,6 +153,7 @@ pub struct Vmcore<'s> {
 
 enum Container<'s> {
     Elf(Elf<'s>),
+    Kdump(Box<Kdump<'s>>),
 }
 
 impl<'s> Vmcore<'s> {
@@ -154,7 +162,11 @@ impl<'s> Vmcore<'s> {
     /// # Errors
     /// `Unsupported` for an unknown container; else what its headers are wrong in.
     pub fn open(sources: &'s [&'s dyn ReadAt]) -> Result<Self> {
-        let Some(&source) = sources.first() else {
+        let mut files = Vec::new();
+        for &file in sources {
+            files.push(Source::open(file)?);
+        }
+        let Some(source) = files.first().cloned() else {
             return Err(Error::Missing { key: "a dump" });
         };
         let mut magic = [0; 8];
@@ -168,8 +180,11 @@ impl<'s> Vmcore<'s> {
             other => other,
         })?;
         match &magic {
-            [0x7f, b'E', b'L', b'F', ..] => Ok(Vmcore {
+            [0x7f, b'E', b'L', b'F', ..] if files.len() == 1 => Ok(Vmcore {
                 container: Container::Elf(Elf::open(source)?),
+            }),
+            magic if kdump::Header::is(magic) || files.len() > 1 => Ok(Vmcore {
+                container: Container::Kdump(Box::new(Kdump::open(files)?)),
             }),
             _ => Err(Error::Unsupported {
                 what: "a dump that starts with",
@@ -182,6 +197,7 @@ impl<'s> Vmcore<'s> {
     pub fn abi(&self) -> Abi {
         match &self.container {
             Container::Elf(elf) => elf.abi(),
+            Container::Kdump(kdump) => kdump.abi(),
         }
     }
 
@@ -189,6 +205,7 @@ impl<'s> Vmcore<'s> {
     pub fn segments(&self) -> &[Segment] {
         match &self.container {
             Container::Elf(elf) => elf.segments(),
+            Container::Kdump(kdump) => kdump.segments(),
         }
     }
 
@@ -196,6 +213,7 @@ impl<'s> Vmcore<'s> {
     pub fn notes(&self) -> Notes<'_> {
         match &self.container {
             Container::Elf(elf) => elf.notes(),
+            Container::Kdump(kdump) => kdump.notes(),
         }
     }
 
@@ -204,6 +222,11 @@ impl<'s> Vmcore<'s> {
     /// # Errors
     /// `Missing` when there is none, else what kept it from being read.
     pub fn vmcoreinfo(&self) -> Result<Vec<u8>> {
+        if let Container::Kdump(kdump) = &self.container
+            && let Ok(text) = kdump.vmcoreinfo()
+        {
+            return Ok(text);
+        }
         self.notes().vmcoreinfo()
     }
 }
@@ -212,12 +235,14 @@ impl PhysMem for Vmcore<'_> {
     fn read_phys(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<()> {
         match &self.container {
             Container::Elf(elf) => elf.read_phys(addr, buf),
+            Container::Kdump(kdump) => kdump.read_phys(addr, buf),
         }
     }
 
     fn next_stored(&self, from: PhysAddr) -> Option<PhysRange> {
         match &self.container {
             Container::Elf(elf) => elf.next_stored(from),
+            Container::Kdump(kdump) => kdump.next_stored(from),
         }
     }
 }
