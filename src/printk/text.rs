@@ -99,7 +99,9 @@ impl Walk<'_> {
             self.skip_to_next_page();
             return Some(Entry::damaged(start, why));
         }
-        if cut {
+        let record = parse(&self.line);
+        // A line that starts with its level was overwritten up to its very start: nothing of it is gone.
+        if cut && record.level.is_none() {
             let what = LostKind::CutLine {
                 len: wide(self.line.len()),
             };
@@ -108,7 +110,7 @@ impl Walk<'_> {
                 salvage: &self.line,
             }));
         }
-        Some(Entry::Record(parse(&self.line)))
+        Some(Entry::Record(record))
     }
 
     /// Takes characters up to a newline into `line`; what of a line could be read before an error counts as a line.
