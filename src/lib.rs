@@ -1,4 +1,34 @@
 //! The core of crashdmesg: from the bytes of a crash dump to the kernel log and the reason of the crash.
+//!
+//! The core has no clock, no files, no sockets and no unsafe code, and builds without `std`. The shell (`main.rs` and
+//! its modules) opens files, talks to the network and is PID 1; it may name the core, never the other way round.
+//!
+//! ```text
+//! core   error limits -> bytes addr -> dump -> vmcoreinfo -> kernel -> printk kallsyms btf -> unwind -> facts
+//!        -> summary -> render
+//! shell  sys config cli -> sink net -> extract -> init -> main
+//! ```
+//!
+//! An earlier name never uses a later one. Read in the order of the data:
+//!
+//! | module | turns | into |
+//! |---|---|---|
+//! | [`dump`] | file offsets | physical memory and notes, from any container |
+//! | [`vmcoreinfo`] | the text note | symbols, sizes, offsets, numbers |
+//! | [`kernel`] | physical memory | the crashed kernel's virtual memory |
+//! | [`printk`] | virtual memory | log entries, one at a time |
+//! | [`kallsyms`] | addresses | names, decoded in place |
+//! | [`render`] | records and reports | text and JSON |
+//!
+//! # Invariants
+//!
+//! - Nothing above `dump` sees a file offset; nothing above `kernel` sees a physical address.
+//! - Only `render` and `Display` format for humans.
+//! - Memory of a crashed kernel does not change: it is read twice rather than kept, and no allocation grows with the
+//!   dump. Every loop over it ends because of a constant in [`limits`].
+//! - Damage is data: a torn descriptor or a missing page becomes an entry or a gap in the report, with its reason.
+//! - A layout is told by what the dump exports, never by a version.
+//! - No byte of a dump can make this crate panic; the lints below keep indexing, unchecked arithmetic and the like out.
 
 #![no_std]
 #![forbid(unsafe_code)]
