@@ -120,7 +120,7 @@ impl VmcoreInfo {
         self.decimal("LENGTH", name)
     }
 
-    /// `NUMBER(name)`: any number; negative ones come as the two's complement, see [`VmcoreInfo::signed`].
+    /// `NUMBER(name)`: any number; a negative one comes as its two's complement.
     ///
     /// # Errors
     /// `Missing` without the key, or when its value is no number.
