@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crashdmesg::render::log::{Style, TimeFormat};
 use crashdmesg::render::{FACILITIES, LEVELS};
 
+use crate::config::{Config, KEYS, Origin, Settings};
+
 /// What is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Show {
@@ -67,8 +69,10 @@ pub struct Options {
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// To read a dump.
+    /// To print what is in a dump.
     Read(Box<Options>),
+    /// To deliver the report of a dump to the targets of a configuration.
+    Send(Box<Options>, Box<Config>),
     /// To print this and be done.
     Print(String),
 }
@@ -115,6 +119,7 @@ no log in it, 4 printed, but part of the log is damaged or missing, 5 not delive
 /// One line that says which argument is wrong.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options::default();
+    let mut settings = Settings::default();
     let mut args = Args {
         args,
         pending: None,
@@ -123,6 +128,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     while let Some(arg) = args.next_arg()? {
         match arg {
             Arg::Operand(path) => options.dumps.push(path.into()),
+            Arg::Option(name) if let Some(key) = config_key(&name) => {
+                settings.set(key, &args.text(&name)?, Origin::CommandLine);
+            }
             Arg::Option(name) => {
                 if let Some(text) = apply(&mut options, &name, &mut args)? {
                     return Ok(Command::Print(text));
@@ -134,7 +142,20 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     if options.dumps.is_empty() {
         options.dumps.push("/proc/vmcore".into());
     }
-    Ok(Command::Read(Box::new(options)))
+    if let Some(issue) = settings.issues().first() {
+        return Err(format!("--{issue}"));
+    }
+    let config = settings.config();
+    if config.send.is_empty() && config.fallback.is_empty() {
+        return Ok(Command::Read(Box::new(options)));
+    }
+    Ok(Command::Send(Box::new(options), Box::new(config)))
+}
+
+/// The configuration key that an option sets.
+fn config_key(option: &str) -> Option<&'static str> {
+    let name = option.strip_prefix("--")?;
+    KEYS.iter().map(|key| key.name).find(|&key| key == name)
 }
 
 /// Applies one option; some only print a text.

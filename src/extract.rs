@@ -1,26 +1,21 @@
-//! From a dump to its text: the pipeline of the program.
+//! From a dump to what is in it: the pipeline of the program.
 
-use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use crashdmesg::dump::{ReadAt, Vmcore};
 use crashdmesg::error::Error;
 use crashdmesg::kernel::Kernel;
-use crashdmesg::printk::{Entry, Log, Lost, LostKind, Record};
-use crashdmesg::render::log::{LineWriter, Style, write_json};
+use crashdmesg::printk::Log;
 use crashdmesg::vmcoreinfo::VmcoreInfo;
 
-use crate::cli::{Filter, Format, Options, Show};
+use crate::cli::Options;
 use crate::file::FileAt;
 
 /// How the program ends; the numbers are documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All was printed.
+    /// All was printed or delivered.
     Done = 0,
     /// The dump cannot be read, or the output not be written.
     Unreadable = 1,
@@ -30,6 +25,8 @@ pub enum Exit {
     NoLog = 3,
     /// Printed, but part of the log is damaged or missing.
     Incomplete = 4,
+    /// No target has the report.
+    NotDelivered = 5,
 }
 
 /// Why there is no text: one line, and how the program ends.
@@ -42,7 +39,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of_dump(path: &Path, error: Error) -> Self {
+    /// A dump that is wrong.
+    pub fn of_dump(path: &Path, error: Error) -> Self {
         let exit = if matches!(error, Error::Io { .. }) {
             Exit::Unreadable
         } else {
@@ -54,7 +52,8 @@ impl Failure {
         }
     }
 
-    fn of_file(path: &Path, error: &io::Error) -> Self {
+    /// A file that the system does not let us read or write.
+    pub fn of_file(path: &Path, error: &io::Error) -> Self {
         Failure {
             exit: Exit::Unreadable,
             message: format!("{}: {error}", path.display()),
@@ -62,314 +61,37 @@ impl Failure {
     }
 }
 
-/// A dump with everything that was found in it.
+/// An opened dump and what was found in it.
 pub struct Dump<'d> {
-    path: &'d Path,
-    kernel: Kernel<'d>,
-    log: Result<Log, Error>,
+    /// The file, for messages.
+    pub path: &'d Path,
+    /// The crashed kernel.
+    pub kernel: Kernel<'d>,
+    /// Its log, or why there is none.
+    pub log: Result<Log, Error>,
 }
 
-/// Opens the dump of `options` and does what they ask for.
+/// Opens the dump of `options` and hands it to `then`.
 ///
 /// # Errors
-/// What kept everything from being printed; what kept a part is a message and [`Exit::Incomplete`].
-pub fn run(options: &Options) -> Result<Exit, Failure> {
+/// What is wrong with the dump, and what `then` says.
+pub fn with_dump<T>(
+    options: &Options,
+    then: impl FnOnce(&Dump<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let open = |path| FileAt::open(path).map_err(|error| Failure::of_file(path, &error));
     let files = options
         .dumps
         .iter()
-        .map(|path| FileAt::open(path).map_err(|error| Failure::of_file(path, &error)));
-    let files = files.collect::<Result<Vec<_>, _>>()?;
+        .map(|path| open(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let sources: Vec<&dyn ReadAt> = files.iter().map(|file| file as &dyn ReadAt).collect();
-    let path = options.dumps[0].as_path();
+    let path = options.dumps.first().map_or(Path::new("-"), |path| path);
     let of_dump = |error| Failure::of_dump(path, error);
 
     let vmcore = Vmcore::open(&sources).map_err(of_dump)?;
     let info = VmcoreInfo::parse(vmcore.vmcoreinfo().map_err(of_dump)?).map_err(of_dump)?;
     let kernel = Kernel::new(&vmcore, info);
     let log = Log::locate(&kernel);
-    let dump = Dump { path, kernel, log };
-
-    let mut out = Output::open(options)?;
-    let written = dump.print(options, &mut out);
-    out.finish(options, written)
-}
-
-impl Dump<'_> {
-    fn print(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
-        let info = self.kernel.info();
-        let bare = |key: &'static str| {
-            let value = info.value(key).ok_or(Error::Missing { key });
-            value.map_err(|error| Failure::of_dump(self.path, error))
-        };
-        match options.show {
-            Show::OsRelease => out.line(bare("OSRELEASE")?),
-            Show::BuildId => out.line(bare("BUILD-ID")?),
-            Show::VmcoreInfo => out.bytes(info.text()),
-            Show::Log => return self.print_log(options, out),
-            Show::Report | Show::Summary => {
-                self.print_header(out);
-                if options.show == Show::Report {
-                    return self.print_log(options, out);
-                }
-            }
-        }
-        Ok(Exit::Done)
-    }
-
-    fn print_header(&self, out: &mut Output) {
-        let info = self.kernel.info();
-        let _ = writeln!(out, "RELEASE: {}", info.osrelease().unwrap_or("?"));
-    }
-
-    /// Prints the log, and on stderr what of it is missing.
-    fn print_log(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
-        let log = self
-            .log
-            .as_ref()
-            .map_err(|&error| Failure::of_dump(self.path, error))?;
-        let mut style = options.style;
-        style.color = options
-            .color
-            .unwrap_or(options.output.is_none() && io::stdout().is_terminal());
-        style.boot_time_ns = self.boot_time_ns(log, &style);
-        let mut writer = RecordWriter::new(options, style);
-        let mut losses = Losses::default();
-        let mut entries = log.entries(&self.kernel);
-        while let Some(entry) = entries.next() {
-            match entry {
-                Entry::Record(record) if options.filter.shows(&record) => {
-                    writer.write(out, &record)
-                }
-                Entry::Record(_) => {}
-                Entry::Lost(lost) => losses.count(&lost),
-            }
-            if out.error.is_some() {
-                break;
-            }
-        }
-        writer.end(out);
-        losses.tell(self.path);
-        Ok(if losses.damaged == 0 {
-            Exit::Done
-        } else {
-            Exit::Incomplete
-        })
-    }
-
-    /// The wall clock at boot, by which log times become dates: the crash time belongs to the last record.
-    fn boot_time_ns(&self, log: &Log, style: &Style) -> u64 {
-        use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Reltime};
-        if !matches!(style.time, Ctime | Iso | Reltime) {
-            return 0;
-        }
-        let mut last = 0;
-        let mut entries = log.entries(&self.kernel);
-        while let Some(entry) = entries.next() {
-            last = entry
-                .record()
-                .and_then(|record| record.ts_ns)
-                .unwrap_or(0)
-                .max(last);
-        }
-        let crash = self.kernel.info().crash_time().unwrap_or(0);
-        crash.saturating_mul(1_000_000_000).saturating_sub(last)
-    }
-}
-
-impl Filter {
-    fn shows(&self, record: &Record<'_>) -> bool {
-        let level = record
-            .level
-            .is_none_or(|level| self.levels & (1 << level) != 0);
-        let facility = record.facility.is_none_or(|facility| {
-            let bit = 1_u32.checked_shl(u32::from(facility)).unwrap_or(0);
-            self.facilities & bit != 0
-        });
-        (self.levels == 0 || level) && (self.facilities == 0 || facility)
-    }
-}
-
-/// Writes records in one of the formats.
-struct RecordWriter {
-    lines: LineWriter,
-    format: Format,
-    decode: bool,
-    empty: bool,
-}
-
-impl RecordWriter {
-    fn new(options: &Options, style: Style) -> Self {
-        RecordWriter {
-            lines: LineWriter::new(style),
-            format: options.format,
-            decode: style.decode,
-            empty: true,
-        }
-    }
-
-    /// Writes one record; errors stay in `out`.
-    fn write(&mut self, out: &mut Output, record: &Record<'_>) {
-        let before = match (self.format, self.empty) {
-            (Format::Json, true) => "{\n   \"dmesg\": [\n      ",
-            (Format::Json, false) => ",\n      ",
-            _ => "",
-        };
-        let _ = out.write_str(before);
-        let _ = match self.format {
-            Format::Text => self.lines.write(out, record),
-            Format::Json | Format::JsonLines => write_json(out, record, self.decode),
-        };
-        if self.format == Format::JsonLines {
-            let _ = out.write_str("\n");
-        }
-        self.empty = false;
-    }
-
-    fn end(&self, out: &mut Output) {
-        let _ = match (self.format, self.empty) {
-            (Format::Json, true) => out.write_str("{\n   \"dmesg\": []\n}\n"),
-            (Format::Json, false) => out.write_str("\n   ]\n}\n"),
-            _ => Ok(()),
-        };
-    }
-}
-
-/// What of the log is no record, counted.
-#[derive(Default)]
-struct Losses {
-    unfinished: u64,
-    dropped: u64,
-    cut: u64,
-    damaged: u64,
-    first_damage: Option<(u64, Error)>,
-}
-
-impl Losses {
-    fn count(&mut self, lost: &Lost<'_>) {
-        match lost.what {
-            LostKind::Unfinished { .. } => self.unfinished += 1,
-            LostKind::Dropped { .. } => self.dropped += 1,
-            LostKind::CutLine { .. } => self.cut += 1,
-            LostKind::Damaged { id, why } => {
-                self.damaged += 1;
-                self.first_damage.get_or_insert((id, why));
-            }
-        }
-    }
-
-    /// Says on stderr what is missing and why, a line a reason.
-    fn tell(&self, path: &Path) {
-        let path = path.display();
-        if let Some((id, why)) = self.first_damage {
-            let rest = if self.damaged == 1 { "" } else { ", the first" };
-            eprintln!(
-                "crashdmesg: {path}: {} records cannot be read{rest} at {id:#x}: {why}",
-                self.damaged
-            );
-        }
-        let tell = |count: u64, what: &str| {
-            if count != 0 {
-                eprintln!("crashdmesg: {path}: {count} {what}");
-            }
-        };
-        tell(
-            self.unfinished,
-            "records were not finished when the machine died",
-        );
-        tell(
-            self.dropped,
-            "records lost their text before the crash: the ring had no room for it",
-        );
-        tell(self.cut, "line is cut: newer text overwrote its start");
-    }
-}
-
-/// Where the text goes. Collects it in a buffer and remembers the first error, so that writing reads straight.
-pub struct Output {
-    file: File,
-    buffer: Vec<u8>,
-    error: Option<io::Error>,
-}
-
-/// Bytes collected before they are written.
-const BUFFER: usize = 32 << 10;
-
-impl Output {
-    fn open(options: &Options) -> Result<Self, Failure> {
-        let file = match &options.output {
-            None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
-            // A kernel log can hold secrets, so nobody else may read it.
-            Some(path) => OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(path),
-        };
-        let path = options.output.as_deref().unwrap_or(Path::new("stdout"));
-        let file = file.map_err(|error| Failure::of_file(path, &error))?;
-        Ok(Output {
-            file,
-            buffer: Vec::with_capacity(BUFFER),
-            error: None,
-        })
-    }
-
-    fn line(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-        self.bytes(b"\n");
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        if self.buffer.len() + bytes.len() > BUFFER {
-            self.flush();
-        }
-        if bytes.len() > BUFFER {
-            let written = self.file.write_all(bytes);
-            self.keep(written);
-        } else {
-            self.buffer.extend_from_slice(bytes);
-        }
-    }
-
-    fn flush(&mut self) {
-        if self.error.is_none() {
-            let written = self.file.write_all(&self.buffer);
-            self.keep(written);
-        }
-        self.buffer.clear();
-    }
-
-    fn keep(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.error.get_or_insert(error);
-        }
-    }
-
-    /// Writes what is left; a reader that went away is no error.
-    fn finish(
-        mut self,
-        options: &Options,
-        written: Result<Exit, Failure>,
-    ) -> Result<Exit, Failure> {
-        self.flush();
-        match self.error {
-            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let path = options.output.as_deref().unwrap_or(Path::new("stdout"));
-                Err(Failure::of_file(path, &error))
-            }
-            _ => written,
-        }
-    }
-}
-
-impl fmt::Write for Output {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.bytes(text.as_bytes());
-        if self.error.is_some() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
-    }
+    then(&Dump { path, kernel, log })
 }

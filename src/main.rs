@@ -12,12 +12,14 @@ mod config;
 mod deadline;
 mod extract;
 mod file;
+mod print;
+mod report;
 #[allow(dead_code)]
 mod sink;
 #[allow(dead_code, unsafe_code)]
 mod sys;
 
-use extract::Exit;
+use extract::{Exit, Failure, with_dump};
 
 fn main() -> ExitCode {
     let exit = match cli::parse(std::env::args_os().skip(1)) {
@@ -25,14 +27,27 @@ fn main() -> ExitCode {
             print!("{text}");
             Exit::Done
         }
-        Ok(cli::Command::Read(options)) => extract::run(&options).unwrap_or_else(|failure| {
-            eprintln!("crashdmesg: {}", failure.message);
-            failure.exit
-        }),
+        Ok(cli::Command::Read(options)) => {
+            or_say(with_dump(&options, |dump| print::print(dump, &options)))
+        }
+        Ok(cli::Command::Send(options, config)) => {
+            let mut say = |line: &str| eprintln!("crashdmesg: {line}");
+            or_say(with_dump(&options, |dump| {
+                report::send(dump, &options, &config, &mut say)
+            }))
+        }
         Err(message) => {
             eprintln!("crashdmesg: {message} (--help lists the options)");
             Exit::Usage
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// How the program ends; a failure is said first.
+fn or_say(result: Result<Exit, Failure>) -> Exit {
+    result.unwrap_or_else(|failure| {
+        eprintln!("crashdmesg: {}", failure.message);
+        failure.exit
+    })
 }

@@ -1,0 +1,287 @@
+//! Printing: the report, the log and single facts, to stdout or a file.
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crashdmesg::error::Error;
+use crashdmesg::printk::{Entry, Lost, LostKind, Record};
+use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Reltime};
+use crashdmesg::render::log::{LineWriter, Style, write_json};
+
+use crate::cli::{Filter, Format, Options, Show};
+use crate::extract::{Dump, Exit, Failure};
+
+/// Prints what `options` ask for.
+///
+/// # Errors
+/// What kept everything from being printed; what kept a part is a message and [`Exit::Incomplete`].
+pub fn print(dump: &Dump<'_>, options: &Options) -> Result<Exit, Failure> {
+    let mut out = Output::open(options)?;
+    let written = dump.print(options, &mut out);
+    out.finish(options, written)
+}
+
+impl Dump<'_> {
+    fn print(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
+        let info = self.kernel.info();
+        let bare = |key: &'static str| {
+            let value = info.value(key).ok_or(Error::Missing { key });
+            value.map_err(|error| Failure::of_dump(self.path, error))
+        };
+        match options.show {
+            Show::OsRelease => out.line(bare("OSRELEASE")?),
+            Show::BuildId => out.line(bare("BUILD-ID")?),
+            Show::VmcoreInfo => out.bytes(info.text()),
+            Show::Log => return self.print_log(options, out),
+            Show::Report | Show::Summary => {
+                let _ = self.write_summary(out);
+                if options.show == Show::Report {
+                    return self.print_log(options, out);
+                }
+            }
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Prints the log, and on stderr what of it is missing.
+    fn print_log(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
+        let log = self
+            .log
+            .as_ref()
+            .map_err(|&error| Failure::of_dump(self.path, error))?;
+        let mut style = options.style;
+        style.color = options
+            .color
+            .unwrap_or(options.output.is_none() && io::stdout().is_terminal());
+        if matches!(style.time, Ctime | Iso | Reltime) {
+            let crash = self.kernel.info().crash_time().unwrap_or(0);
+            style.boot_time_ns = crash
+                .saturating_mul(1_000_000_000)
+                .saturating_sub(self.last_ts_ns());
+        }
+        let mut writer = RecordWriter::new(options, style);
+        let mut losses = Losses::default();
+        let mut entries = log.entries(&self.kernel);
+        while let Some(entry) = entries.next() {
+            match entry {
+                Entry::Record(record) if options.filter.shows(&record) => {
+                    writer.write(out, &record)
+                }
+                Entry::Record(_) => {}
+                Entry::Lost(lost) => losses.count(&lost),
+            }
+            if out.error.is_some() {
+                break;
+            }
+        }
+        writer.end(out);
+        losses.tell(self.path);
+        Ok(if losses.damaged == 0 {
+            Exit::Done
+        } else {
+            Exit::Incomplete
+        })
+    }
+}
+
+impl Filter {
+    fn shows(&self, record: &Record<'_>) -> bool {
+        let level = record
+            .level
+            .is_none_or(|level| self.levels & (1 << level) != 0);
+        let facility = record.facility.is_none_or(|facility| {
+            let bit = 1_u32.checked_shl(u32::from(facility)).unwrap_or(0);
+            self.facilities & bit != 0
+        });
+        (self.levels == 0 || level) && (self.facilities == 0 || facility)
+    }
+}
+
+/// Writes records in one of the formats.
+struct RecordWriter {
+    lines: LineWriter,
+    format: Format,
+    decode: bool,
+    empty: bool,
+}
+
+impl RecordWriter {
+    fn new(options: &Options, style: Style) -> Self {
+        RecordWriter {
+            lines: LineWriter::new(style),
+            format: options.format,
+            decode: style.decode,
+            empty: true,
+        }
+    }
+
+    /// Writes one record; errors stay in `out`.
+    fn write(&mut self, out: &mut Output, record: &Record<'_>) {
+        let before = match (self.format, self.empty) {
+            (Format::Json, true) => "{\n   \"dmesg\": [\n      ",
+            (Format::Json, false) => ",\n      ",
+            _ => "",
+        };
+        let _ = out.write_str(before);
+        let _ = match self.format {
+            Format::Text => self.lines.write(out, record),
+            Format::Json | Format::JsonLines => write_json(out, record, self.decode),
+        };
+        if self.format == Format::JsonLines {
+            let _ = out.write_str("\n");
+        }
+        self.empty = false;
+    }
+
+    fn end(&self, out: &mut Output) {
+        let _ = match (self.format, self.empty) {
+            (Format::Json, true) => out.write_str("{\n   \"dmesg\": []\n}\n"),
+            (Format::Json, false) => out.write_str("\n   ]\n}\n"),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// What of the log is no record, counted.
+#[derive(Default)]
+struct Losses {
+    unfinished: u64,
+    dropped: u64,
+    cut: u64,
+    damaged: u64,
+    first_damage: Option<(u64, Error)>,
+}
+
+impl Losses {
+    fn count(&mut self, lost: &Lost<'_>) {
+        match lost.what {
+            LostKind::Unfinished { .. } => self.unfinished += 1,
+            LostKind::Dropped { .. } => self.dropped += 1,
+            LostKind::CutLine { .. } => self.cut += 1,
+            LostKind::Damaged { id, why } => {
+                self.damaged += 1;
+                self.first_damage.get_or_insert((id, why));
+            }
+        }
+    }
+
+    /// Says on stderr what is missing and why, a line a reason.
+    fn tell(&self, path: &Path) {
+        let path = path.display();
+        if let Some((id, why)) = self.first_damage {
+            let rest = if self.damaged == 1 { "" } else { ", the first" };
+            eprintln!(
+                "crashdmesg: {path}: {} records cannot be read{rest} at {id:#x}: {why}",
+                self.damaged
+            );
+        }
+        let tell = |count: u64, what: &str| {
+            if count != 0 {
+                eprintln!("crashdmesg: {path}: {count} {what}");
+            }
+        };
+        tell(
+            self.unfinished,
+            "records were not finished when the machine died",
+        );
+        tell(
+            self.dropped,
+            "records lost their text before the crash: the ring had no room for it",
+        );
+        tell(self.cut, "line is cut: newer text overwrote its start");
+    }
+}
+
+/// Where the text goes. Collects it in a buffer and remembers the first error, so that writing reads straight.
+pub struct Output {
+    file: File,
+    buffer: Vec<u8>,
+    error: Option<io::Error>,
+}
+
+/// Bytes collected before they are written.
+const BUFFER: usize = 32 << 10;
+
+impl Output {
+    fn open(options: &Options) -> Result<Self, Failure> {
+        let file = match &options.output {
+            None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            // A kernel log can hold secrets, so nobody else may read it.
+            Some(path) => OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path),
+        };
+        let path = options.output.as_deref().unwrap_or(Path::new("stdout"));
+        let file = file.map_err(|error| Failure::of_file(path, &error))?;
+        Ok(Output {
+            file,
+            buffer: Vec::with_capacity(BUFFER),
+            error: None,
+        })
+    }
+
+    fn line(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+        self.bytes(b"\n");
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        if self.buffer.len() + bytes.len() > BUFFER {
+            self.flush();
+        }
+        if bytes.len() > BUFFER {
+            let written = self.file.write_all(bytes);
+            self.keep(written);
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.error.is_none() {
+            let written = self.file.write_all(&self.buffer);
+            self.keep(written);
+        }
+        self.buffer.clear();
+    }
+
+    fn keep(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// Writes what is left; a reader that went away is no error.
+    fn finish(
+        mut self,
+        options: &Options,
+        written: Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        self.flush();
+        match self.error {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let path = options.output.as_deref().unwrap_or(Path::new("stdout"));
+                Err(Failure::of_file(path, &error))
+            }
+            _ => written,
+        }
+    }
+}
+
+impl fmt::Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.bytes(text.as_bytes());
+        if self.error.is_some() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
