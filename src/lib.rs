@@ -18,6 +18,7 @@
 //! | [`kernel`] | physical memory | the crashed kernel's virtual memory |
 //! | [`printk`] | virtual memory | log entries, one at a time |
 //! | [`kallsyms`] | addresses | names, decoded in place |
+//! | [`summary`] | log records | the reason of the crash, its kind, trace and signature |
 //! | [`render`] | records and reports | text and JSON |
 //!
 //! # Invariants
@@ -57,4 +58,5 @@ pub mod kernel;
 pub mod limits;
 pub mod printk;
 pub mod render;
+pub mod summary;
 pub mod vmcoreinfo;
