@@ -18,6 +18,9 @@
 //! | [`kernel`] | physical memory | the crashed kernel's virtual memory |
 //! | [`printk`] | virtual memory | log entries, one at a time |
 //! | [`kallsyms`] | addresses | names, decoded in place |
+//! | [`btf`] | member names | their offsets |
+//! | [`unwind`] | registers and stacks | backtraces |
+//! | [`facts`] | all of these | what the machine was doing when it died |
 //! | [`summary`] | log records | the reason of the crash, its kind, trace and signature |
 //! | [`render`] | records and reports | text and JSON |
 //!
@@ -48,9 +51,11 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod btf;
 pub mod bytes;
 pub mod dump;
 pub mod error;
+pub mod facts;
 #[cfg(test)]
 mod image;
 pub mod kallsyms;
@@ -59,4 +64,5 @@ pub mod limits;
 pub mod printk;
 pub mod render;
 pub mod summary;
+pub mod unwind;
 pub mod vmcoreinfo;

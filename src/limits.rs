@@ -62,3 +62,29 @@ pub const FLAT_RECORDS: u64 = 1 << 21;
 
 /// Most counts that are kept of a kdump-compressed dump's bitmap, 8 bytes each: one for 128 MiB up to 64 TiB of memory.
 pub const BITMAP_COUNTS: u64 = 1 << 19;
+/// Longest BTF in bytes; 7 MiB is much.
+pub const BTF_LEN: u64 = 32 << 20;
+
+/// Most typedefs, qualifiers and array dimensions that are followed from one type to the next.
+pub const BTF_DEPTH: u32 = 32;
+
+/// Most members of a structure; the record's own field allowed 65535.
+pub const BTF_MEMBERS: u64 = 1 << 16;
+
+/// Most anonymous structures inside of one that are searched for a member.
+pub const BTF_ANONYMOUS: usize = 256;
+
+/// Most modules that are listed; distribution kernels load up to 300.
+pub const MODULES: usize = 2048;
+
+/// Bytes of module symbol tables that are searched in all: a few backtraces through the largest drivers.
+pub const MODULE_SYMBOLS_LEN: u64 = 4 << 20;
+
+/// Most CPUs (`NR_CPUS` is at most 8192).
+pub const CPUS: u32 = 8192;
+
+/// Most tasks that are visited; each costs a few reads of a few bytes.
+pub const TASKS: u64 = 40_000;
+
+/// Most blocked tasks that are described.
+pub const BLOCKED_TASKS: usize = 64;

@@ -22,6 +22,7 @@ use crate::error::{At, Error, Result};
 use crate::kernel::{Kernel, Window};
 use crate::limits;
 
+pub mod modules;
 mod search;
 mod tokens;
 
