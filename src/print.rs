@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crashdmesg::error::Error;
 use crashdmesg::printk::{Entry, Lost, LostKind, Record};
-use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Reltime};
+use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
 
 use crate::cli::{Filter, Format, Options, Show};
@@ -58,10 +58,19 @@ impl Dump<'_> {
             .color
             .unwrap_or(options.output.is_none() && io::stdout().is_terminal());
         if matches!(style.time, Ctime | Iso | Reltime) {
-            let crash = self.kernel.info().crash_time().unwrap_or(0);
-            style.boot_time_ns = crash
-                .saturating_mul(1_000_000_000)
-                .saturating_sub(self.last_ts_ns());
+            match self.kernel.info().crash_time() {
+                Some(crash) => {
+                    style.boot_time_ns = crash
+                        .saturating_mul(1_000_000_000)
+                        .saturating_sub(self.last_ts_ns());
+                }
+                // A dump of a live machine has no crash time; dates in 1970 would be made up.
+                None => {
+                    style.time = Raw;
+                    let path = self.path.display();
+                    eprintln!("crashdmesg: {path}: no CRASHTIME: times are seconds since boot");
+                }
+            }
         }
         let mut writer = RecordWriter::new(options, style);
         let mut losses = Losses::default();
