@@ -1,12 +1,21 @@
 //! The crashed kernel: virtual memory over physical memory.
 //!
-//! An address is translated by the crashed kernel's own page tables where they can be read, else by the linear
-//! formulas of its architecture, else by what the program headers say. Which of these is believed is decided once, by
-//! reading the release through them and comparing it with VMCOREINFO. Nothing above this layer sees a physical
-//! address.
+//! An address is translated in one of three ways, see [`Way`]: by the crashed kernel's own page tables, by the linear
+//! formulas of its architecture, by what the program headers say. None is trusted blindly. Each has to find the release
+//! in `init_uts_ns` that VMCOREINFO names; those that do come first, those that find something else come last. Of the
+//! ways in this order, the first counts that leads to memory which the dump holds:
 //!
-//! Reads are copies into a caller's buffer through a small page cache; memory of a crashed kernel does not change, so
-//! reading twice is right and keeping is not needed.
+//! | dump | what serves |
+//! |---|---|
+//! | whole, or filtered (filters keep page tables) | the tables |
+//! | trimmed, or tables overwritten | the formulas; the tables again for what these do not cover |
+//! | tables damaged in part | the tables, the formulas where they lead out of the dump |
+//! | from QEMU, whose program headers have no virtual addresses | the tables, the formulas |
+//! | made with wrong virtual addresses in its program headers | the tables, the formulas |
+//! | of a kernel whose VMCOREINFO was cut or is too old to say | the guess that finds the release |
+//!
+//! Nothing above this layer sees a physical address. Reads are copies into a caller's buffer through a small page cache;
+//! memory of a crashed kernel does not change, so reading twice is right and keeping is not needed.
 
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -18,11 +27,22 @@ use crate::error::{At, Error, Result};
 use crate::limits;
 use crate::vmcoreinfo::VmcoreInfo;
 
+mod aarch64;
+mod arm;
 mod cache;
+mod i386;
+mod loongarch;
+mod mips;
+mod ppc64;
+mod riscv;
+mod s390x;
+mod space;
+mod tables;
 mod window;
 mod x86_64;
 
 use cache::PageCache;
+use space::AddressSpace;
 pub use window::Window;
 
 /// Where a virtual address lies, and for how many bytes that goes on.
@@ -34,11 +54,30 @@ pub struct Mapping {
     pub len: u64,
 }
 
-/// How an architecture finds physical addresses: a closed set, hence no trait.
-enum AddressSpace {
-    X86_64(x86_64::X86_64),
-    /// An architecture without a translation of its own: only program headers serve.
+/// A way of translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The page tables of the crashed kernel.
+    Tables,
+    /// The linear formulas of the architecture.
+    Formula,
+    /// The virtual addresses of the program headers, hints at best.
     Headers,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Tables, Way::Formula, Way::Headers];
+}
+
+/// What became of the release when it was read in some way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    /// It is what VMCOREINFO says.
+    Right,
+    /// It could not be read, or there is nothing to compare it with.
+    Unknown,
+    /// It is something else.
+    Wrong,
 }
 
 /// The virtual memory of the crashed kernel.
@@ -48,8 +87,8 @@ pub struct Kernel<'v> {
     abi: Abi,
     info: VmcoreInfo,
     space: AddressSpace,
-    /// False when the page tables gave something else than the kernel's release where it must stand.
-    tables_are_good: bool,
+    /// The most credible first.
+    ways: [Way; 3],
     cache: RefCell<PageCache>,
     recent: RefCell<Recent>,
 }
@@ -69,30 +108,43 @@ impl<'v> Kernel<'v> {
 
     /// The same over any physical memory.
     pub fn over(mem: &'v dyn PhysMem, segments: &'v [Segment], abi: Abi, info: VmcoreInfo) -> Self {
-        let space = match abi.machine {
-            Machine::X86_64 => AddressSpace::X86_64(x86_64::X86_64::new(&info, segments)),
-            _ => AddressSpace::Headers,
-        };
-        let cache = RefCell::new(PageCache::new(limits::PAGE_CACHE_PAGES));
-        let recent = RefCell::default();
         let mut kernel = Kernel {
             mem,
             segments,
             abi,
             info,
-            space,
-            tables_are_good: true,
-            cache,
-            recent,
+            space: AddressSpace::Headers,
+            ways: Way::ALL,
+            cache: RefCell::new(PageCache::new(limits::PAGE_CACHE_PAGES)),
+            recent: RefCell::default(),
         };
-        if kernel.release_is_readable() == Some(false) {
-            kernel.tables_are_good = false;
-            kernel.recent = RefCell::default();
-            // When the formulas are no better, the tables are the best guess after all.
-            kernel.tables_are_good = kernel.release_is_readable() != Some(true);
-            kernel.recent = RefCell::default();
-        }
+        kernel.choose_space();
         kernel
+    }
+
+    /// Takes the guess at the address space through which the release is found, and puts the ways in order.
+    fn choose_space(&mut self) {
+        let mut best = [Verdict::Wrong; 3];
+        for guess in 0.. {
+            let guessed = AddressSpace::new(self.abi, &self.info, self.segments, guess);
+            let Some(guessed) = guessed else { break };
+            let before = core::mem::replace(&mut self.space, guessed);
+            let verdicts = Way::ALL.map(|way| self.verdict(way));
+            if guess != 0 && verdicts >= best {
+                self.space = before;
+                continue;
+            }
+            best = verdicts;
+            if best.first() == Some(&Verdict::Right) {
+                break;
+            }
+        }
+        let mut order = [(Verdict::Unknown, Way::Tables); 3];
+        for (slot, judged) in order.iter_mut().zip(best.into_iter().zip(Way::ALL)) {
+            *slot = judged;
+        }
+        order.sort_by_key(|&(verdict, _)| verdict);
+        self.ways = order.map(|(_, way)| way);
     }
 
     /// How the kernel lays out its data.
@@ -125,22 +177,35 @@ impl<'v> Kernel<'v> {
         self.segments
     }
 
-    /// Compares the release in `init_uts_ns` with that of VMCOREINFO; `None` when either cannot be read.
-    fn release_is_readable(&self) -> Option<bool> {
+    /// Compares the release in `init_uts_ns`, found in one way, with that of VMCOREINFO.
+    fn verdict(&self, way: Way) -> Verdict {
+        match self.release_is(way) {
+            Some(true) => Verdict::Right,
+            Some(false) => Verdict::Wrong,
+            None => Verdict::Unknown,
+        }
+    }
+
+    fn release_is(&self, way: Way) -> Option<bool> {
         /// `new_utsname.release` behind sysname and nodename, 65 bytes each.
         const RELEASE: u64 = 130;
         let osrelease = self.info.osrelease()?.as_bytes();
+        let uts = self.info.symbol("init_uts_ns").ok()?;
         let name = self.info.offset("uts_namespace.name").unwrap_or(0);
-        let addr = self
-            .info
-            .symbol("init_uts_ns")
-            .ok()?
-            .checked_add(name)?
-            .checked_add(RELEASE)?;
+        let mut at = uts.checked_add(name)?.checked_add(RELEASE)?;
         let mut release = [0; 65];
         let release = release.get_mut(..osrelease.len())?;
-        self.read_at(addr, release).ok()?;
-        Some(release == osrelease)
+        let mut rest = &mut *release;
+        while !rest.is_empty() {
+            let mapping = self.translate_by(way, at).ok()?;
+            let (now, later) = rest.split_at_mut(index(mapping.len).clamp(1, rest.len()));
+            self.read_physical(mapping.paddr, now).ok()?;
+            at = at.wrapping_add(wide(now.len()));
+            rest = later;
+        }
+        // Zeros are what a filter leaves of a page, and say nothing.
+        let told = release.iter().any(|&byte| byte != 0);
+        told.then_some(release == osrelease)
     }
 
     /// Finds the physical address of `addr`.
@@ -149,40 +214,45 @@ impl<'v> Kernel<'v> {
     /// `NotMapped` when no way of translation knows it, `NotInDump` when a page table is missing and nothing else helps.
     pub fn translate(&self, addr: VirtAddr) -> Result<Mapping> {
         let addr = VirtAddr(self.abi.word.wrap(addr.0));
+        let addr = self.space.untagged(addr);
         if let Some(mapping) = self.recent.borrow().find(addr) {
             return Ok(mapping);
         }
-        let walked = if self.tables_are_good {
-            self.walk(addr)
-        } else {
-            self.by_formula(addr)
-        };
-        let mapping = walked.or_else(|error| {
-            let formula = if self.tables_are_good {
-                self.by_formula(addr)
-            } else {
-                self.walk(addr)
-            };
-            formula.or_else(|_| self.by_header(addr)).map_err(|_| error)
-        })?;
+        let mut answers = self.ways.iter().map(|&way| self.translate_by(way, addr));
+        let unmapped = Err(Error::NotMapped { addr, level: 0 });
+        let mut chosen = answers.next().unwrap_or(unmapped);
+        for other in answers {
+            if chosen.is_ok_and(|mapping| self.is_stored(mapping.paddr)) {
+                break;
+            }
+            // A way that leads nowhere still tells why; one that leads out of the dump is the best so far.
+            if other.is_ok_and(|mapping| chosen.is_err() || self.is_stored(mapping.paddr)) {
+                chosen = other;
+            }
+        }
+        let mapping = chosen?;
         self.recent.borrow_mut().add(addr, mapping);
         Ok(mapping)
     }
 
-    /// Translates by the kernel's own page tables.
-    fn walk(&self, addr: VirtAddr) -> Result<Mapping> {
-        match &self.space {
-            AddressSpace::X86_64(space) => space.walk(addr, &|at| self.table_entry(at)),
-            AddressSpace::Headers => Err(Error::NotMapped { addr, level: 0 }),
+    /// True when the dump has the byte at `paddr`.
+    fn is_stored(&self, paddr: PhysAddr) -> bool {
+        let stored = self.mem.next_stored(paddr);
+        stored.is_some_and(|range| range.start == paddr)
+    }
+
+    /// Translates in one way.
+    fn translate_by(&self, way: Way, addr: VirtAddr) -> Result<Mapping> {
+        match way {
+            Way::Tables => self.space.walk(addr, &|at| self.table_entry(at)),
+            Way::Formula => self.by_formula(addr),
+            Way::Headers => self.by_header(addr),
         }
     }
 
     /// Translates by the linear formulas of the architecture, up to the end of the page.
     fn by_formula(&self, addr: VirtAddr) -> Result<Mapping> {
-        let paddr = match &self.space {
-            AddressSpace::X86_64(space) => space.linear(addr),
-            AddressSpace::Headers => None,
-        };
+        let paddr = self.space.linear(addr);
         let paddr = paddr.ok_or(Error::NotMapped { addr, level: 0 })?;
         Ok(Mapping {
             paddr,
@@ -209,11 +279,17 @@ impl<'v> Kernel<'v> {
         found.ok_or(Error::NotMapped { addr, level: 0 })
     }
 
-    /// A page-table entry of 64 bits in the kernel's byte order.
+    /// The page-table entry at `at`.
     fn table_entry(&self, at: PhysAddr) -> Result<u64> {
+        let (len, endian) = self.space.entry_format(self.abi.endian);
         let mut raw = [0; 8];
-        self.read_physical(at, &mut raw)?;
-        Ok(self.abi.endian.u64(&raw, 0).unwrap_or_default())
+        let raw = raw.get_mut(..index(len)).unwrap_or_default();
+        self.read_physical(at, raw)?;
+        let entry = match raw.len() {
+            4 => endian.u32(raw, 0).map(u64::from),
+            _ => endian.u64(raw, 0),
+        };
+        Ok(entry.unwrap_or_default())
     }
 
     /// Reads physical memory through the page cache.

@@ -9,6 +9,9 @@
 //! KASLR moves the image virtually (`KERNELOFFSET`, contained in every symbol's address), physically (`phys_base`)
 //! and, apart from both, the direct map. Intel SDM volume 3, "Paging"; `arch/x86/include/asm/pgtable_64_types.h`.
 
+use alloc::vec::Vec;
+
+use super::tables::{self, Entry, Level, ReadEntry};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::error::{Error, Result};
@@ -36,7 +39,7 @@ const PAGE_OFFSETS: [u64; 4] = [
 /// The address space of an x86_64 kernel.
 pub(super) struct X86_64 {
     root: Option<PhysAddr>,
-    five_levels: bool,
+    levels: Vec<Level>,
     phys_base: u64,
     image_size: u64,
     /// The memory encryption bit of AMD's SME and SEV, set in entries and not part of the address.
@@ -45,7 +48,13 @@ pub(super) struct X86_64 {
 }
 
 impl X86_64 {
-    pub(super) fn new(info: &VmcoreInfo, segments: &[Segment]) -> Self {
+    /// The `guess`-th set-up that the note leaves open: without `pgtable_l5_enabled`, there may be five levels.
+    pub(super) fn new(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
+        let five_levels = match (guess, info.number("pgtable_l5_enabled")) {
+            (0, l5_enabled) => l5_enabled == Ok(1),
+            (1, Err(_)) => true,
+            _ => return None,
+        };
         let phys_base = info
             .number("phys_base")
             .ok()
@@ -55,51 +64,38 @@ impl X86_64 {
             .symbol("swapper_pg_dir")
             .or_else(|_| info.symbol("init_top_pgt"));
         let root = top.ok().and_then(|top| image_address(top, phys_base));
-        X86_64 {
+        Some(X86_64 {
             root,
-            five_levels: info.number("pgtable_l5_enabled") == Ok(1),
+            levels: tables::uniform(12, 9, if five_levels { 57 } else { 48 }),
             phys_base,
             image_size: info
                 .number("KERNEL_IMAGE_SIZE")
                 .unwrap_or(KERNEL_IMAGE_SIZE),
             sme_mask: info.number("sme_mask").unwrap_or(0),
             page_offset: page_offset(info, segments),
-        }
+        })
     }
 
-    /// Translates by the page tables; `entry` reads one entry at a physical address.
-    pub(super) fn walk(
-        &self,
-        addr: VirtAddr,
-        entry: &dyn Fn(PhysAddr) -> Result<u64>,
-    ) -> Result<Mapping> {
-        let mut table = self.root.ok_or(Error::NotMapped { addr, level: 0 })?;
-        let levels: &[(u8, u32)] = &[(5, 48), (4, 39), (3, 30), (2, 21), (1, 12)];
-        let top_bits: u32 = if self.five_levels { 8 } else { 17 };
-        if addr.0.leading_ones() < top_bits {
-            return Err(Error::NotMapped { addr, level: 0 });
+    /// Translates by the page tables; `read` reads one entry at a physical address.
+    pub(super) fn walk(&self, addr: VirtAddr, read: ReadEntry<'_>) -> Result<Mapping> {
+        let unmapped = Error::NotMapped { addr, level: 0 };
+        let root = self.root.ok_or(unmapped)?;
+        let sign_bits: u32 = if self.levels.len() == 5 { 8 } else { 17 };
+        if addr.0.leading_ones() < sign_bits {
+            return Err(unmapped);
         }
-        let skip = usize::from(!self.five_levels);
-        for &(level, shift) in levels.iter().skip(skip) {
-            let slot = (addr.0 >> shift) & 511;
-            let value = entry(table.wrapping_add(slot.wrapping_mul(8)))?;
-            if value & PRESENT == 0 {
-                return Err(Error::NotMapped { addr, level });
-            }
+        let decode = |level: Level, value: u64| {
             let target = value & ADDRESS_MASK & !self.sme_mask;
-            let large = value & PSE != 0 && (level == 2 || level == 3);
-            if level == 1 || large {
-                let size = 1_u64 << shift;
-                let inside = addr.0 & size.wrapping_sub(1);
-                let paddr = PhysAddr((target & !size.wrapping_sub(1)) | inside);
-                return Ok(Mapping {
-                    paddr,
-                    len: size.wrapping_sub(inside),
-                });
+            let large = value & PSE != 0 && (level.number == 2 || level.number == 3);
+            if value & PRESENT == 0 {
+                Entry::Absent
+            } else if level.number == 1 || large {
+                Entry::Page(target)
+            } else {
+                Entry::Table(target)
             }
-            table = PhysAddr(target);
-        }
-        Err(Error::NotMapped { addr, level: 1 })
+        };
+        tables::walk(addr, root, &self.levels, 8, read, &decode)
     }
 
     /// Translates by the formulas of the two linear maps.
@@ -151,27 +147,14 @@ fn page_offset(info: &VmcoreInfo, segments: &[Segment]) -> Option<u64> {
 mod tests {
     use alloc::string::String;
 
+    use super::super::tables::synthetic::{info, tables};
     use super::*;
-
-    fn info(lines: &str) -> VmcoreInfo {
-        VmcoreInfo::parse(String::from(lines).into()).unwrap()
-    }
-
-    /// Tables as (physical address, entry); anything else is not in the dump.
-    fn tables(entries: &[(u64, u64)]) -> impl Fn(PhysAddr) -> Result<u64> + '_ {
-        move |at| {
-            let found = entries.iter().find(|entry| entry.0 == at.0);
-            found
-                .map(|entry| entry.1)
-                .ok_or(Error::NotInDump { addr: at })
-        }
-    }
 
     const NOTE: &str = "SYMBOL(swapper_pg_dir)=ffffffff80001000\nNUMBER(phys_base)=4096\n";
 
     #[test]
     fn a_4_kib_page_is_found_through_four_levels() {
-        let space = X86_64::new(&info(NOTE), &[]);
+        let space = X86_64::new(&info(NOTE), &[], 0).unwrap();
         let addr = VirtAddr(0xffff_c900_0000_0123);
         let entries = [
             (0x2000 + 8 * 402, 0x1_0001),
@@ -195,7 +178,7 @@ mod tests {
             &(String::from(NOTE)
                 + "NUMBER(pgtable_l5_enabled)=1\nNUMBER(sme_mask)=0x800000000000\n"),
         );
-        let space = X86_64::new(&note, &[]);
+        let space = X86_64::new(&note, &[], 0).unwrap();
         let c = 0x8000_0000_0000;
         let entries = [
             (0x2000 + 8 * 273, 0x1_0001 | c),
@@ -216,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_level_that_is_not_present_is_named_and_a_missing_table_is_a_hole() {
-        let space = X86_64::new(&info(NOTE), &[]);
+        let space = X86_64::new(&info(NOTE), &[], 0).unwrap();
         let addr = VirtAddr(0xffff_c900_0000_0000);
         let unmapped = space.walk(
             addr,
@@ -247,7 +230,8 @@ mod tests {
             segment(0xffff_ffff_8100_0000, 0x300_0000),
             segment(0xffff_9980_0010_0000, 0x10_0000),
         ];
-        let space = X86_64::new(&info("OSRELEASE=4.4\nKERNELOFFSET=1000000\n"), &segments);
+        let space =
+            X86_64::new(&info("OSRELEASE=4.4\nKERNELOFFSET=1000000\n"), &segments, 0).unwrap();
         assert_eq!(
             space.linear(VirtAddr(0xffff_ffff_8200_0000)),
             Some(PhysAddr(0x400_0000))
@@ -261,7 +245,12 @@ mod tests {
             None,
             "modules"
         );
-        let fixed = X86_64::new(&info("KERNELOFFSET=0\nNUMBER(pgtable_l5_enabled)=0\n"), &[]);
+        let fixed = X86_64::new(
+            &info("KERNELOFFSET=0\nNUMBER(pgtable_l5_enabled)=0\n"),
+            &[],
+            0,
+        )
+        .unwrap();
         assert_eq!(
             fixed.linear(VirtAddr(0xffff_8880_0000_1000)),
             Some(PhysAddr(0x1000))
