@@ -65,6 +65,8 @@ impl Failure {
 pub struct Dump<'d> {
     /// The file, for messages.
     pub path: &'d Path,
+    /// The dump.
+    pub vmcore: &'d Vmcore<'d>,
     /// The crashed kernel.
     pub kernel: Kernel<'d>,
     /// Its log, or why there is none.
@@ -93,5 +95,10 @@ pub fn with_dump<T>(
     let info = VmcoreInfo::parse(vmcore.vmcoreinfo().map_err(of_dump)?).map_err(of_dump)?;
     let kernel = Kernel::new(&vmcore, info);
     let log = Log::locate(&kernel);
-    then(&Dump { path, kernel, log })
+    then(&Dump {
+        path,
+        vmcore: &vmcore,
+        kernel,
+        log,
+    })
 }

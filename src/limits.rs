@@ -88,3 +88,6 @@ pub const TASKS: u64 = 40_000;
 
 /// Most blocked tasks that are described.
 pub const BLOCKED_TASKS: usize = 64;
+
+/// Most texts of damaged records that a report shows.
+pub const SALVAGE_LINES: u64 = 64;

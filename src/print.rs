@@ -8,12 +8,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crashdmesg::error::Error;
-use crashdmesg::printk::{Entry, Lost, LostKind, Record};
+use crashdmesg::printk::{Entry, Record};
 use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
+use crashdmesg::render::report::{self as render, About};
+use crashdmesg::summary::LogState;
 
-use crate::cli::{Filter, Format, Options, Show};
+use crate::cli::{Filter, Format, Options, Show, VERSION};
 use crate::extract::{Dump, Exit, Failure};
+use crate::report::write_log_title;
 
 /// Prints what `options` ask for.
 ///
@@ -38,8 +41,14 @@ impl Dump<'_> {
             Show::VmcoreInfo => out.bytes(info.text()),
             Show::Log => return self.print_log(options, out),
             Show::Report | Show::Summary => {
-                let _ = self.write_summary(out);
+                let summary = self.summary();
+                let about = About {
+                    program: VERSION,
+                    host: None,
+                };
+                let _ = render::write(out, &summary, &about);
                 if options.show == Show::Report {
+                    let _ = write_log_title(out, &summary);
                     return self.print_log(options, out);
                 }
             }
@@ -73,7 +82,7 @@ impl Dump<'_> {
             }
         }
         let mut writer = RecordWriter::new(options, style);
-        let mut losses = Losses::default();
+        let mut state = LogState::default();
         let mut entries = log.entries(&self.kernel);
         while let Some(entry) = entries.next() {
             match entry {
@@ -81,15 +90,17 @@ impl Dump<'_> {
                     writer.write(out, &record)
                 }
                 Entry::Record(_) => {}
-                Entry::Lost(lost) => losses.count(&lost),
+                Entry::Lost(lost) => state.lose(&lost),
             }
             if out.error.is_some() {
                 break;
             }
         }
         writer.end(out);
-        losses.tell(self.path);
-        Ok(if losses.damaged == 0 {
+        for loss in state.losses() {
+            eprintln!("crashdmesg: {}: {loss}", self.path.display());
+        }
+        Ok(if state.damaged == 0 {
             Exit::Done
         } else {
             Exit::Incomplete
@@ -152,56 +163,6 @@ impl RecordWriter {
             (Format::Json, false) => out.write_str("\n   ]\n}\n"),
             _ => Ok(()),
         };
-    }
-}
-
-/// What of the log is no record, counted.
-#[derive(Default)]
-struct Losses {
-    unfinished: u64,
-    dropped: u64,
-    cut: u64,
-    damaged: u64,
-    first_damage: Option<(u64, Error)>,
-}
-
-impl Losses {
-    fn count(&mut self, lost: &Lost<'_>) {
-        match lost.what {
-            LostKind::Unfinished { .. } => self.unfinished += 1,
-            LostKind::Dropped { .. } => self.dropped += 1,
-            LostKind::CutLine { .. } => self.cut += 1,
-            LostKind::Damaged { id, why } => {
-                self.damaged += 1;
-                self.first_damage.get_or_insert((id, why));
-            }
-        }
-    }
-
-    /// Says on stderr what is missing and why, a line a reason.
-    fn tell(&self, path: &Path) {
-        let path = path.display();
-        if let Some((id, why)) = self.first_damage {
-            let rest = if self.damaged == 1 { "" } else { ", the first" };
-            eprintln!(
-                "crashdmesg: {path}: {} records cannot be read{rest} at {id:#x}: {why}",
-                self.damaged
-            );
-        }
-        let tell = |count: u64, what: &str| {
-            if count != 0 {
-                eprintln!("crashdmesg: {path}: {count} {what}");
-            }
-        };
-        tell(
-            self.unfinished,
-            "records were not finished when the machine died",
-        );
-        tell(
-            self.dropped,
-            "records lost their text before the crash: the ring had no room for it",
-        );
-        tell(self.cut, "line is cut: newer text overwrote its start");
     }
 }
 

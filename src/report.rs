@@ -3,10 +3,13 @@
 use std::fmt;
 use std::io;
 
+use crashdmesg::facts::Uts;
 use crashdmesg::printk::{Caller, Entry};
 use crashdmesg::render::log::{LineWriter, Style};
+use crashdmesg::render::report::{self as render, About};
+use crashdmesg::summary::Summary;
 
-use crate::cli::Options;
+use crate::cli::{Options, VERSION};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
@@ -47,23 +50,57 @@ pub fn send(
     })
 }
 
-/// A dump with what its report is called.
+/// A dump with its summary and what the report is called.
 struct DumpReport<'d> {
     dump: &'d Dump<'d>,
+    summary: Summary,
     meta: Meta,
 }
 
 impl<'d> DumpReport<'d> {
     fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
-        let info = dump.kernel.info();
+        let summary = dump.summary();
+        let uts = summary.facts.uts.as_ref();
+        let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();
+        let domain = name(|uts| &uts.domainname);
         let meta = Meta {
-            host: config.host.clone().unwrap_or_default(),
-            crash_time: info.crash_time(),
-            last_ts_ns: dump.last_ts_ns(),
-            release: info.osrelease().unwrap_or_default().to_owned(),
+            host: config
+                .host
+                .clone()
+                .unwrap_or_else(|| name(|uts| &uts.nodename)),
+            domain: if domain == "(none)" {
+                String::new()
+            } else {
+                domain
+            },
+            boot_id: summary
+                .facts
+                .boot_id
+                .as_deref()
+                .unwrap_or_default()
+                .replace('-', ""),
+            crash_time: summary.facts.crash_time,
+            last_ts_ns: summary.log.last_ts_ns.unwrap_or(0),
+            release: summary.release.clone(),
+            machine: name(|uts| &uts.machine),
+            panic: summary.panic_line().unwrap_or_default(),
+            kind: summary.text.kind.name().to_owned(),
+            signature: summary.signature.to_string(),
+            report_id: summary.report_id(config.host.as_deref()),
             ..Meta::default()
         };
-        DumpReport { dump, meta }
+        DumpReport {
+            dump,
+            summary,
+            meta,
+        }
+    }
+
+    fn about(&self) -> About<'_> {
+        About {
+            program: VERSION,
+            host: Some(self.meta.host.as_str()).filter(|host| !host.is_empty()),
+        }
     }
 }
 
@@ -77,13 +114,14 @@ impl Report for DumpReport<'_> {
             out,
             result: Ok(()),
         };
+        let summary = |out: &mut Text<'_>| render::write(out, &self.summary, &self.about());
+        let log = |out: &mut Text<'_>| self.dump.write_log(out);
         let _ = match part {
-            Part::Summary => self.dump.write_summary(&mut out),
-            Part::Log => self.dump.write_log(&mut out),
-            Part::Full => self
-                .dump
-                .write_summary(&mut out)
-                .and_then(|()| self.dump.write_log(&mut out)),
+            Part::Summary => summary(&mut out),
+            Part::Log => log(&mut out),
+            Part::Full => summary(&mut out)
+                .and_then(|()| write_log_title(&mut out, &self.summary))
+                .and_then(|()| log(&mut out)),
         };
         out.result
     }
@@ -119,14 +157,33 @@ impl Report for DumpReport<'_> {
     }
 }
 
+/// The line between report and log.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_log_title(out: &mut dyn fmt::Write, summary: &Summary) -> fmt::Result {
+    let log = &summary.log;
+    let state = if log.is_complete() {
+        "complete"
+    } else {
+        "incomplete"
+    };
+    match log.seqs {
+        Some((first, last)) => {
+            let records = log.records;
+            render::write_title(
+                out,
+                format_args!("log: {records} records, {first} to {last}, {state}"),
+            )
+        }
+        None => render::write_title(out, format_args!("log: {} records, {state}", log.records)),
+    }
+}
+
 impl Dump<'_> {
-    /// Writes the report without the log.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_summary(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let info = self.kernel.info();
-        writeln!(out, "RELEASE: {}", info.osrelease().unwrap_or("?"))
+    /// What is known of the crash.
+    pub fn summary(&self) -> Summary {
+        Summary::collect(self.vmcore, &self.kernel, &self.log)
     }
 
     /// Writes the log as plain lines.

@@ -42,6 +42,14 @@ impl Caller {
     /// Set in `caller_id` when the rest of it is a CPU number.
     const CPU: u32 = 1 << 31;
 
+    /// The `caller_id` that the kernel wrote.
+    pub fn id(self) -> u32 {
+        match self {
+            Caller::Task(pid) => pid,
+            Caller::Cpu(cpu) => cpu | Self::CPU,
+        }
+    }
+
     fn from_id(id: u32) -> Self {
         if id & Self::CPU == 0 {
             Caller::Task(id)

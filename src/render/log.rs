@@ -242,7 +242,7 @@ impl Digits {
 }
 
 /// `%5lu.%06lu`: seconds and microseconds.
-fn write_seconds(out: &mut dyn fmt::Write, ns: u64) -> fmt::Result {
+pub(super) fn write_seconds(out: &mut dyn fmt::Write, ns: u64) -> fmt::Result {
     Digits::new(ns / NS).write_padded(out, 5, " ")?;
     out.write_char('.')?;
     Digits::new(ns % NS / 1000).write_padded(out, 6, "0")

@@ -6,6 +6,7 @@ pub mod date;
 pub mod escape;
 pub mod json;
 pub mod log;
+pub mod report;
 
 /// The names of levels 0 to 7, as `dmesg(1)` writes them.
 pub const LEVELS: [&str; 8] = [

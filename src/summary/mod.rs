@@ -12,6 +12,7 @@
 //! are kept, however long the log is. Nothing here prints more than a value: laying out a report is `render`'s.
 
 mod choose;
+mod collect;
 mod events;
 mod fault;
 mod frame;
@@ -27,6 +28,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use choose::Why;
+pub use collect::{LogState, Summary};
 pub use fault::{Access, Op};
 pub use frame::{Frame, Place, Section};
 pub use kind::Kind;

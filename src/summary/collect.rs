@@ -1,0 +1,200 @@
+//! The whole summary: what the log says, what memory says, and what the log itself is like.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Line, Signature, TextScan, TextSummary, report_id};
+use crate::bytes::wide;
+use crate::dump::Vmcore;
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::kernel::Kernel;
+use crate::limits;
+use crate::printk::{Caller, Entry, Log, Lost, LostKind};
+
+/// What is known of the crash.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// From the text of the log.
+    pub text: TextSummary,
+    /// From memory.
+    pub facts: Facts,
+    /// Of the log itself.
+    pub log: LogState,
+    /// The fingerprint of the crash.
+    pub signature: Signature,
+    /// `OSRELEASE` of VMCOREINFO.
+    pub release: String,
+    /// `BUILD-ID` of VMCOREINFO.
+    pub build_id: Option<String>,
+}
+
+/// How much of the log is there.
+#[derive(Clone, Debug, Default)]
+pub struct LogState {
+    /// Records.
+    pub records: u64,
+    /// Sequence numbers of the first and the last of them.
+    pub seqs: Option<(u64, u64)>,
+    /// The latest time of a record, in nanoseconds since boot.
+    pub last_ts_ns: Option<u64>,
+    /// Records that a CPU had not finished when the machine died.
+    pub unfinished: u64,
+    /// What was already written of the last of them.
+    pub last_words: Option<String>,
+    /// Records whose text the kernel had no room for.
+    pub dropped: u64,
+    /// Lines whose start was overwritten.
+    pub cut: u64,
+    /// Records that are damaged or not in the dump.
+    pub damaged: u64,
+    /// Where the first of these is, and what is wrong with it.
+    pub first_damage: Option<(u64, Error)>,
+    /// Text of damaged records, without a time: at most [`limits::SALVAGE_LINES`].
+    pub salvage: Vec<String>,
+    /// Why there is no log at all.
+    pub error: Option<Error>,
+}
+
+impl Summary {
+    /// Collects everything; what cannot be had is listed in its place.
+    pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>, log: &Result<Log>) -> Self {
+        let (text, state) = scan(kernel, log);
+        let facts = Facts::collect(vmcore, kernel);
+        let signature = text.signature(&[]);
+        let info = kernel.info();
+        let release = String::from(info.osrelease().unwrap_or_default());
+        let build_id = info.value("BUILD-ID").map(String::from);
+        Summary {
+            text,
+            facts,
+            log: state,
+            signature,
+            release,
+            build_id,
+        }
+    }
+
+    /// The line that crash shows as PANIC: the panic line, or that of the oops which started the capture kernel.
+    pub fn panic_line(&self) -> Option<String> {
+        const PANIC: &str = "Kernel panic - not syncing: ";
+        if let Some((_, line)) = self.text.panic_message() {
+            return Some(line.text.clone());
+        }
+        let reason = self.text.reason.as_ref();
+        let oops = reason.and_then(|reason| reason.line(reason.die_count.as_ref()?));
+        let line = oops
+            .or_else(|| self.text.headline())
+            .map(|line| line.text.clone());
+        line.or_else(|| {
+            self.facts
+                .panic_message
+                .as_ref()
+                .map(|message| format!("{PANIC}{message}"))
+        })
+    }
+
+    /// The identity of the report: the same whenever the same crash of the same machine is reported.
+    pub fn report_id(&self, host: Option<&str>) -> String {
+        let nodename = self
+            .facts
+            .uts
+            .as_ref()
+            .map_or("", |uts| uts.nodename.as_str());
+        let time = self.facts.crash_time.or(self.log.last_ts_ns).unwrap_or(0);
+        report_id(
+            &[host.unwrap_or(nodename)],
+            self.facts.boot_id.as_deref(),
+            time,
+        )
+    }
+}
+
+/// One pass over the log.
+fn scan(kernel: &Kernel<'_>, log: &Result<Log>) -> (TextSummary, LogState) {
+    let mut scan = TextScan::new();
+    let mut state = LogState::default();
+    match log {
+        Ok(log) => {
+            let mut entries = log.entries(kernel);
+            while let Some(entry) = entries.next() {
+                match entry {
+                    Entry::Record(record) => {
+                        state.records = state.records.saturating_add(1);
+                        let seq = record.seq.unwrap_or(state.records);
+                        state.seqs = record
+                            .seq
+                            .map(|seq| (state.seqs.map_or(seq, |(first, _)| first), seq));
+                        state.last_ts_ns = state.last_ts_ns.max(record.ts_ns);
+                        scan.feed(&Line {
+                            seq,
+                            ts_ns: record.ts_ns,
+                            level: record.level,
+                            facility: record
+                                .facility
+                                .and_then(|facility| u8::try_from(facility).ok()),
+                            caller: record.caller.map(Caller::id),
+                            text: record.text,
+                        });
+                    }
+                    Entry::Lost(lost) => state.lose(&lost),
+                }
+            }
+        }
+        Err(error) => state.error = Some(*error),
+    }
+    (scan.finish(), state)
+}
+
+impl LogState {
+    /// True when nothing is missing that was there at the crash.
+    pub fn is_complete(&self) -> bool {
+        self.losses().next().is_none()
+    }
+
+    /// What is missing, a line a reason.
+    pub fn losses(&self) -> impl Iterator<Item = String> {
+        let damaged = self.first_damage.map(|(id, why)| {
+            let rest = if self.damaged == 1 { "" } else { ", the first" };
+            format!(
+                "{} records cannot be read{rest} at {id:#x}: {why}",
+                self.damaged
+            )
+        });
+        let count = |count: u64, what: &str| (count != 0).then(|| format!("{count} {what}"));
+        let others = [
+            count(
+                self.unfinished,
+                "records were not finished when the machine died",
+            ),
+            count(
+                self.dropped,
+                "records lost their text before the crash: the ring had no room for it",
+            ),
+            count(self.cut, "line is cut: newer text overwrote its start"),
+        ];
+        damaged.into_iter().chain(others.into_iter().flatten())
+    }
+
+    /// Counts what is no record.
+    pub fn lose(&mut self, lost: &Lost<'_>) {
+        let salvage = || String::from_utf8_lossy(lost.salvage).into_owned();
+        let count = match lost.what {
+            LostKind::Unfinished { .. } => {
+                self.last_words = Some(salvage()).filter(|words| !words.is_empty());
+                &mut self.unfinished
+            }
+            LostKind::Dropped { .. } => &mut self.dropped,
+            LostKind::CutLine { .. } => &mut self.cut,
+            LostKind::Damaged { id, why } => {
+                self.first_damage.get_or_insert((id, why));
+                if !lost.salvage.is_empty() && wide(self.salvage.len()) < limits::SALVAGE_LINES {
+                    self.salvage.push(salvage());
+                }
+                &mut self.damaged
+            }
+        };
+        *count = count.saturating_add(1);
+    }
+}
