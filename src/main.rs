@@ -15,6 +15,8 @@ mod file;
 mod print;
 mod report;
 #[allow(dead_code)]
+mod net;
+#[allow(dead_code)]
 mod sink;
 #[allow(dead_code, unsafe_code)]
 mod sys;

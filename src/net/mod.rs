@@ -1,0 +1,570 @@
+//! The network of the capture kernel: from nothing to "the next machine on the way to the target answers".
+//!
+//! ```text
+//! interface (by MAC, by name, or whichever works) --> carrier --> bond, VLAN --> addresses (static, DHCP, SLAAC)
+//!   --> routes, name servers --> ready: the neighbour on the way to the target is known
+//! ```
+//!
+//! Link up is not ready: a switch port may forward nothing for half a minute after its light is on. Where no interface
+//! is configured, each one with a carrier is tried in turn until one gets that far. All through rtnetlink; nothing is
+//! sent but DHCP, ARP and neighbour discovery, all of it within one deadline.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+mod address;
+mod dhcp;
+mod dhcp_socket;
+pub mod dns;
+mod link;
+mod netlink;
+mod ready;
+
+use crate::config::ip::Method;
+use crate::config::{Config, Interface, IpOption, Route};
+use crate::deadline::Deadline;
+use link::Link;
+use netlink::{GROUP_IPV6_ADDRESS, GROUP_LINK, Netlink};
+
+/// How long one interface is tried while others could be better.
+const TRIAL: Duration = Duration::from_secs(10);
+/// How often the tables of the kernel are looked at while waiting for something that it does not announce.
+const POLL: Duration = Duration::from_millis(10);
+const BOND: &str = "bond0";
+
+/// What is told while it happens.
+pub type Log<'a> = &'a mut dyn FnMut(&str);
+
+/// Brings the network up until one of `targets` (or the router) can be reached.
+///
+/// # Errors
+/// One line that says how far it got.
+pub fn bring_up(
+    config: &Config,
+    targets: &[IpAddr],
+    deadline: Deadline,
+    log: Log<'_>,
+) -> Result<(), String> {
+    let mut setup = Setup {
+        netlink: Netlink::open(0).map_err(|error| format!("netlink: {error}"))?,
+        events: Netlink::open(GROUP_LINK | GROUP_IPV6_ADDRESS)
+            .map_err(|error| format!("netlink: {error}"))?,
+        config,
+        targets,
+        deadline,
+        log,
+    };
+    setup.loopback();
+    setup.run()
+}
+
+/// Any 32 bits: different on every call and hard to guess, without waiting for the kernel's entropy.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    // The low half of a keyed hash of nothing, with a key from the kernel.
+    RandomState::new()
+        .hash_one(0)
+        .to_le_bytes()
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// At most `most` characters of what a server said, fit for a console.
+fn printable(bytes: &[u8], most: usize) -> String {
+    let plain = |byte: &u8| {
+        if matches!(byte, b' '..=b'~') {
+            char::from(*byte)
+        } else {
+            '?'
+        }
+    };
+    bytes.iter().map(plain).take(most).collect()
+}
+
+struct Setup<'a> {
+    netlink: Netlink,
+    events: Netlink,
+    config: &'a Config,
+    targets: &'a [IpAddr],
+    deadline: Deadline,
+    log: Log<'a>,
+}
+
+/// What was put on an interface, to be taken off again when it leads nowhere.
+#[derive(Default)]
+struct Applied {
+    addresses: Vec<(IpAddr, u8)>,
+}
+
+impl Setup<'_> {
+    /// Local targets and the resolver of other programs want 127.0.0.1; the kernel adds it by itself.
+    fn loopback(&mut self) {
+        if let Ok(links) = link::list(&mut self.netlink)
+            && let Some(lo) = links.iter().find(|link| link.name == "lo" && !link.up)
+        {
+            let _ = link::set_up(&mut self.netlink, lo.index, true);
+        }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        if !self.config.bond.is_empty() {
+            match self.bond() {
+                Ok(bond) => {
+                    return self
+                        .with_carrier(&bond)
+                        .and_then(|link| self.try_link(&link, self.deadline));
+                }
+                // One port alone carries as much as an active-backup bond does.
+                Err(why) => (self.log)(&format!("{BOND}: {why}; trying its ports one by one")),
+            }
+        }
+        self.try_all()
+    }
+
+    /// The interfaces that may be used.
+    fn wanted(&self) -> Vec<Interface> {
+        if !self.config.bond.is_empty() {
+            return self.config.bond.clone();
+        }
+        let of_ip = || self.config.ip.iter().find_map(|ip| ip.device.as_deref());
+        match &self.config.interface {
+            Interface::Auto => vec![
+                of_ip()
+                    .and_then(|name| Interface::parse(name).ok())
+                    .unwrap_or(Interface::Auto),
+            ],
+            chosen => vec![chosen.clone()],
+        }
+    }
+
+    /// Tries every interface with a carrier, again and again, until one works.
+    fn try_all(&mut self) -> Result<(), String> {
+        let mut last = String::new();
+        let mut known = 0;
+        loop {
+            let links = self.links()?;
+            if links.len() > known {
+                known = links.len();
+                let names: Vec<String> = links.iter().map(describe).collect();
+                (self.log)(&format!("found {}", names.join(", ")));
+            }
+            let ready: Vec<&Link> = links.iter().filter(|link| link.carrier).collect();
+            for link in &ready {
+                // The only one there is gets all the time there is.
+                let limit = if links.len() == 1 {
+                    self.deadline
+                } else {
+                    self.deadline.within(TRIAL)
+                };
+                match self.try_link(link, limit) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => {
+                        last = format!("{}: {why}", link.name);
+                        if !self.deadline.passed() {
+                            (self.log)(&last);
+                        }
+                    }
+                }
+            }
+            if self.deadline.passed() {
+                return Err(if last.is_empty() {
+                    self.nothing(&links)
+                } else {
+                    last
+                });
+            }
+            if ready.is_empty() {
+                self.events.wait_event(self.deadline.left());
+            } else {
+                self.deadline.sleep(Duration::from_millis(500));
+            }
+        }
+    }
+
+    /// Why there is not even an interface to try.
+    fn nothing(&self, links: &[Link]) -> String {
+        let names: Vec<String> = links.iter().map(describe).collect();
+        if names.is_empty() {
+            let wanted: Vec<String> = self.wanted().iter().map(Interface::to_string).collect();
+            return format!(
+                "no network interface ({}): is its driver in the image?",
+                wanted.join(", ")
+            );
+        }
+        format!(
+            "no carrier on {}: is the cable plugged in?",
+            names.join(", ")
+        )
+    }
+
+    /// The interfaces that may be used, brought up.
+    fn links(&mut self) -> Result<Vec<Link>, String> {
+        let wanted = self.wanted();
+        let links = link::list(&mut self.netlink)
+            .map_err(|error| format!("list of interfaces: {error}"))?;
+        let links: Vec<Link> = links
+            .into_iter()
+            .filter(|link| wanted.iter().any(|one| link.is(one)))
+            .collect();
+        for link in links.iter().filter(|link| !link.up) {
+            self.start(link);
+        }
+        Ok(links)
+    }
+
+    /// Brings one interface up. What fails here shows as a missing carrier.
+    fn start(&mut self, link: &Link) {
+        // Detecting duplicates takes a second or two, and this machine had these addresses a moment ago; router
+        // solicitations are delayed for the same politeness.
+        let ipv6 = format!("/proc/sys/net/ipv6/conf/{}", link.name);
+        for (file, value) in [
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+            ("router_solicitation_delay", "0"),
+        ] {
+            let _ = std::fs::write(format!("{ipv6}/{file}"), value);
+        }
+        if let Some(mtu) = self.config.mtu
+            && let Err(error) = link::set_mtu(&mut self.netlink, link.index, mtu)
+        {
+            (self.log)(&format!("{}: MTU {mtu}: {error}", link.name));
+        }
+        if let Err(error) = link::set_up(&mut self.netlink, link.index, true) {
+            (self.log)(&format!("{}: cannot be brought up: {error}", link.name));
+        }
+    }
+
+    /// Waits until the interface of this name has a carrier.
+    fn with_carrier(&mut self, name: &str) -> Result<Link, String> {
+        loop {
+            let links = link::list(&mut self.netlink)
+                .map_err(|error| format!("list of interfaces: {error}"))?;
+            match links.into_iter().find(|link| link.name == name) {
+                Some(link) if link.carrier => return Ok(link),
+                Some(link) if !link.up => self.start(&link),
+                _ => {}
+            }
+            if self.deadline.passed() {
+                return Err(format!("{name}: no carrier"));
+            }
+            self.events.wait_event(self.deadline.left());
+        }
+    }
+
+    /// Makes the bond out of the ports that are there; a missing one is waited for only while there is none.
+    fn bond(&mut self) -> Result<String, String> {
+        link::add_bond(&mut self.netlink, BOND)
+            .map_err(|error| format!("cannot be made: {error}"))?;
+        let find = |links: Vec<Link>| links.into_iter().find(|link| link.name == BOND);
+        let list = |netlink: &mut Netlink| link::list(netlink).map_err(|error| error.to_string());
+        let bond = find(list(&mut self.netlink)?).ok_or("it vanished")?;
+        // The first port gives the bond its address, so the first one configured is waited for a little.
+        let patience = self.deadline.within(TRIAL);
+        let wanted = self.wanted();
+        loop {
+            let links = list(&mut self.netlink)?;
+            let ports: Vec<&Link> = wanted
+                .iter()
+                .filter_map(|one| links.iter().find(|link| link.is(one)))
+                .collect();
+            if ports.len() == wanted.len() || (patience.passed() && !ports.is_empty()) {
+                return self.enslave(&bond, &ports).map(|()| BOND.to_owned());
+            }
+            if self.deadline.passed() {
+                return Err("none of its ports is there".to_owned());
+            }
+            self.events.wait_event(if ports.is_empty() {
+                self.deadline.left()
+            } else {
+                patience.left()
+            });
+        }
+    }
+
+    fn enslave(&mut self, bond: &Link, ports: &[&Link]) -> Result<(), String> {
+        let mut count = 0;
+        for port in ports {
+            if port.up {
+                let _ = link::set_up(&mut self.netlink, port.index, false);
+            }
+            match link::set_master(&mut self.netlink, port.index, bond.index) {
+                Ok(()) => count += 1,
+                Err(error) => (self.log)(&format!("{BOND}: {} cannot join: {error}", port.name)),
+            }
+        }
+        if count == 0 {
+            Err("no port could join".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Configures one interface and waits until it leads somewhere; takes everything off again when it does not.
+    fn try_link(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
+        let link = match self.config.vlan {
+            Some(id) => self.vlan(link, id)?,
+            None => link.clone(),
+        };
+        let mut applied = Applied::default();
+        let result = self
+            .configure(&link, &mut applied, deadline)
+            .and_then(|()| self.wait_ready(&link, deadline));
+        if result.is_err() && !self.deadline.passed() {
+            for (address, prefix) in applied.addresses {
+                let _ = address::remove(&mut self.netlink, link.index, address, prefix);
+            }
+        }
+        result
+    }
+
+    fn vlan(&mut self, lower: &Link, id: u16) -> Result<Link, String> {
+        // An interface name has 15 bytes; the index is unique and short.
+        let name = format!("v{}.{id}", lower.index);
+        link::add_vlan(&mut self.netlink, &name, lower.index, id)
+            .map_err(|error| format!("VLAN {id}: {error}"))?;
+        self.with_carrier(&name)
+    }
+
+    fn configure(
+        &mut self,
+        link: &Link,
+        applied: &mut Applied,
+        deadline: Deadline,
+    ) -> Result<(), String> {
+        let default = [IpOption {
+            method: Method::Dhcp,
+            hostname: None,
+            device: None,
+            nameservers: Vec::new(),
+            mtu: None,
+        }];
+        let options = if self.config.ip.is_empty() {
+            &default[..]
+        } else {
+            &self.config.ip[..]
+        };
+        let mut nameservers = self.config.nameserver.clone();
+        let mut failure = None;
+        let mut working = 0;
+        for option in options {
+            nameservers.extend(&option.nameservers);
+            if let Some(mtu) = option.mtu.filter(|_| self.config.mtu.is_none()) {
+                self.set_mtu(link, mtu);
+            }
+            if let Some(name) = &option.hostname {
+                set_host_name(name);
+            }
+            match self.method(link, option, applied, &mut nameservers, deadline) {
+                Ok(()) => working += 1,
+                Err(why) => failure = Some(why),
+            }
+        }
+        match failure {
+            Some(why) if working == 0 => return Err(why),
+            Some(why) => (self.log)(&format!("{}: {why}", link.name)),
+            None => {}
+        }
+        for route in &self.config.route {
+            self.add_route(link, route, applied);
+        }
+        write_resolv_conf(&nameservers)
+            .unwrap_or_else(|error| (self.log)(&format!("/etc/resolv.conf: {error}")));
+        Ok(())
+    }
+
+    fn method(
+        &mut self,
+        link: &Link,
+        option: &IpOption,
+        applied: &mut Applied,
+        nameservers: &mut Vec<IpAddr>,
+        deadline: Deadline,
+    ) -> Result<(), String> {
+        match option.method {
+            Method::Off => Ok(()),
+            Method::Static {
+                address,
+                prefix,
+                gateway,
+            } => {
+                self.add_address(link, address, prefix, applied)?;
+                let any = |ip: IpAddr| {
+                    if ip.is_ipv4() {
+                        Ipv4Addr::UNSPECIFIED.into()
+                    } else {
+                        Ipv6Addr::UNSPECIFIED.into()
+                    }
+                };
+                if gateway.is_some() {
+                    self.add_route(
+                        link,
+                        &Route {
+                            destination: any(address),
+                            prefix: 0,
+                            gateway,
+                        },
+                        applied,
+                    );
+                }
+                (self.log)(&format!(
+                    "{} {address}/{prefix}{}",
+                    describe(link),
+                    via(gateway)
+                ));
+                Ok(())
+            }
+            Method::Dhcp => {
+                let mac = link.mac.ok_or("DHCP needs an Ethernet address")?;
+                let name = option.hostname.as_deref().or(self.config.host.as_deref());
+                let lease = dhcp::acquire(&link.name, mac, name, deadline)?;
+                self.add_address(link, lease.address.into(), lease.prefix, applied)?;
+                if let Some(mtu) = lease
+                    .mtu
+                    .filter(|_| self.config.mtu.is_none() && option.mtu.is_none())
+                {
+                    self.set_mtu(link, mtu);
+                }
+                for route in &lease.routes {
+                    self.add_route(link, route, applied);
+                }
+                if let Some(name) = lease
+                    .hostname
+                    .as_ref()
+                    .filter(|_| option.hostname.is_none())
+                {
+                    set_host_name(name);
+                }
+                let gateway = lease
+                    .routes
+                    .iter()
+                    .find(|route| route.prefix == 0)
+                    .and_then(|route| route.gateway);
+                let (address, prefix, server) = (lease.address, lease.prefix, lease.server);
+                (self.log)(&format!(
+                    "{} {address}/{prefix}{} by DHCP from {server}",
+                    describe(link),
+                    via(gateway)
+                ));
+                nameservers.extend(lease.nameservers);
+                Ok(())
+            }
+            Method::Auto6 => self.wait_ipv6(link, deadline),
+        }
+    }
+
+    fn add_address(
+        &mut self,
+        link: &Link,
+        ip: IpAddr,
+        prefix: u8,
+        applied: &mut Applied,
+    ) -> Result<(), String> {
+        address::add(&mut self.netlink, link.index, ip, prefix)
+            .map_err(|error| format!("address {ip}/{prefix}: {error}"))?;
+        applied.addresses.push((ip, prefix));
+        Ok(())
+    }
+
+    /// A route that cannot be added is told, not fatal: the others may do.
+    fn add_route(&mut self, link: &Link, route: &Route, applied: &Applied) {
+        let on_link = |gateway: IpAddr| {
+            applied
+                .addresses
+                .iter()
+                .any(|(ip, p)| address::same_network(*ip, gateway, *p))
+        };
+        let is_link_local =
+            |ip: IpAddr| matches!(ip, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
+        let far = route
+            .gateway
+            .is_some_and(|gateway| !on_link(gateway) && !is_link_local(gateway));
+        if let Err(error) = address::add_route(&mut self.netlink, link.index, route, far) {
+            (self.log)(&format!(
+                "route {}/{}{}: {error}",
+                route.destination,
+                route.prefix,
+                via(route.gateway)
+            ));
+        }
+    }
+
+    fn set_mtu(&mut self, link: &Link, mtu: u32) {
+        if let Err(error) = link::set_mtu(&mut self.netlink, link.index, mtu) {
+            (self.log)(&format!("{}: MTU {mtu}: {error}", link.name));
+        }
+    }
+
+    /// The kernel does it all; this only waits.
+    fn wait_ipv6(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
+        while !address::has_global_ipv6(&mut self.netlink, link.index)
+            .map_err(|error| error.to_string())?
+        {
+            if deadline.passed() {
+                return Err("no IPv6 router advertised a network".to_owned());
+            }
+            self.events.wait_event(deadline.left());
+        }
+        (self.log)(&format!(
+            "{} has an IPv6 address by router advertisement",
+            describe(link)
+        ));
+        Ok(())
+    }
+}
+
+/// `eth0 (52:54:00:12:34:56)`
+fn describe(link: &Link) -> String {
+    match link.mac {
+        Some(mac) => format!("{} ({mac})", link.name),
+        None => link.name.clone(),
+    }
+}
+
+fn via(gateway: Option<IpAddr>) -> String {
+    gateway
+        .map(|gateway| format!(" via {gateway}"))
+        .unwrap_or_default()
+}
+
+/// The name of the capture kernel, for programs in the image that ask for one.
+fn set_host_name(name: &str) {
+    let _ = std::fs::write("/proc/sys/kernel/hostname", name);
+}
+
+/// Writes the name servers down for our resolver and for programs in the image, unless the image brought its own.
+fn write_resolv_conf(nameservers: &[IpAddr]) -> io::Result<()> {
+    use std::io::Write;
+    let text: String = nameservers
+        .iter()
+        .take(3)
+        .map(|address| format!("nameserver {address}\n"))
+        .collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    let _ = std::fs::create_dir("/etc");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open("/etc/resolv.conf");
+    match file {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        file => file?.write_all(text.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_differ() {
+        assert!((0..8).any(|_| random() != random()));
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_steer_a_terminal() {
+        assert_eq!(printable(b"no\x1b[2J\nlease\xff", 9), "no?[2J?le");
+    }
+}

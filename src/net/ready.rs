@@ -1,0 +1,91 @@
+//! Ready: the next machine on the way to a target answers.
+//!
+//! The kernel is asked for the way to each target, then told to find the link address of the first machine on it (ARP or
+//! neighbour solicitation, sent by the kernel itself, no packet of ours), until one of them is found.
+
+use std::net::IpAddr;
+
+use super::address::{Neighbour, NextHop, neighbour, next_hop, solicit};
+use super::link::Link;
+use super::{POLL, Setup};
+use crate::config::ip::Method;
+use crate::deadline::Deadline;
+
+/// More ways out than any capture kernel has.
+const HOPS_MAX: usize = 8;
+
+impl Setup<'_> {
+    /// Waits until the first machine on the way to a target is known.
+    pub(super) fn wait_ready(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
+        let hops = self.next_hops(link);
+        if hops.is_empty() && !self.targets.is_empty() {
+            let first = self.targets[0];
+            return Err(format!("no route to {first}"));
+        }
+        if hops.is_empty() || hops.iter().any(|hop| hop.local) {
+            return Ok(());
+        }
+        loop {
+            for hop in &hops {
+                match neighbour(&mut self.netlink, hop)
+                    .map_err(|error| format!("neighbours: {error}"))?
+                {
+                    Neighbour::Known => {
+                        (self.log)(&format!("{} answers, ready", hop.address));
+                        return Ok(());
+                    }
+                    Neighbour::Asked => {}
+                    Neighbour::Unknown => {
+                        solicit(&mut self.netlink, hop)
+                            .map_err(|error| format!("{}: {error}", hop.address))?;
+                    }
+                }
+            }
+            if deadline.passed() {
+                let names: Vec<String> = hops.iter().map(|hop| hop.address.to_string()).collect();
+                return Err(format!("no answer from {}", names.join(", ")));
+            }
+            deadline.sleep(POLL);
+        }
+    }
+
+    /// The first machines on the ways through `link` to the targets; without a target that is an address, to the router
+    /// and the name servers.
+    fn next_hops(&mut self, link: &Link) -> Vec<NextHop> {
+        let mut hops: Vec<NextHop> = Vec::new();
+        let mut destinations = self.targets.to_vec();
+        if destinations.is_empty() {
+            destinations = self.other_destinations();
+        }
+        for destination in destinations {
+            let Ok(hop) = next_hop(&mut self.netlink, destination) else {
+                continue;
+            };
+            let through_here = hop.local || hop.index == link.index;
+            if through_here && !hops.contains(&hop) && hops.len() < HOPS_MAX {
+                hops.push(hop);
+            }
+        }
+        hops
+    }
+
+    fn other_destinations(&self) -> Vec<IpAddr> {
+        let gateways = self
+            .config
+            .ip
+            .iter()
+            .filter_map(|option| match option.method {
+                Method::Static { gateway, .. } => gateway,
+                _ => None,
+            });
+        // Any address beyond the link: the way to it leads through the default router, if there is one. Nothing is sent.
+        let beyond = [
+            IpAddr::from([192, 0, 2, 1]),
+            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1_u16]),
+        ];
+        gateways
+            .chain(self.config.nameserver.iter().copied())
+            .chain(beyond)
+            .collect()
+    }
+}
