@@ -73,6 +73,8 @@ pub enum Command {
     Read(Box<Options>),
     /// To deliver the report of a dump to the targets of a configuration.
     Send(Box<Options>, Box<Config>),
+    /// To check a configuration file.
+    CheckConfig(PathBuf),
     /// To print this and be done.
     Print(String),
 }
@@ -107,6 +109,10 @@ The log, as dmesg(1) has it:
   -J, --json              JSON as of dmesg --json  --json-lines  one object a line
   -L, --color[=WHEN]      auto, always, never
 
+Sending the report, and as init of a capture kernel: --send URL and other keys
+      --help-config       the keys of the configuration
+      --check-config FILE what is wrong in one
+
   -h, --help              this help                -V, --version
 
 Exit status: 0 all printed, 1 the dump cannot be read, 2 wrong usage, 3 not a dump or
@@ -131,6 +137,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Arg::Option(name) if let Some(key) = config_key(&name) => {
                 settings.set(key, &args.text(&name)?, Origin::CommandLine);
             }
+            Arg::Option(name) if name == "--check-config" => {
+                return Ok(Command::CheckConfig(args.value(&name)?.into()));
+            }
             Arg::Option(name) => {
                 if let Some(text) = apply(&mut options, &name, &mut args)? {
                     return Ok(Command::Print(text));
@@ -150,6 +159,19 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Ok(Command::Read(Box::new(options)));
     }
     Ok(Command::Send(Box::new(options), Box::new(config)))
+}
+
+/// Every key of the configuration, with what it takes.
+fn config_help() -> String {
+    let mut text = String::from(
+        "Keys: as --KEY VALUE here, as crashdmesg.KEY=VALUE on the kernel command line,\n\
+         as KEY = VALUE in /etc/crashdmesg.conf. Those with a * may be repeated.\n\n",
+    );
+    for key in KEYS {
+        let star = if key.repeats { "*" } else { " " };
+        text += &format!("{star} {} {}\n      {}\n", key.name, key.value, key.help);
+    }
+    text
 }
 
 /// The configuration key that an option sets.
@@ -191,6 +213,7 @@ fn apply<I: Iterator<Item = OsString>>(
         "--json-lines" => options.format = Format::JsonLines,
         "-L" | "--color" => options.color = color(&args.optional_text()?)?,
         "-h" | "--help" => return Ok(Some(HELP.to_owned())),
+        "--help-config" => return Ok(Some(config_help())),
         "-V" | "--version" => return Ok(Some(format!("{VERSION}\n"))),
         _ => return Err(format!("unknown option {name}")),
     }

@@ -25,7 +25,7 @@ mod value;
 
 pub use ip::IpOption;
 use value::mtu;
-pub use value::{FinalAction, Interface, Mac, Route, Watchdog};
+pub use value::{FinalAction, Interface, Mac, Route, Watchdog, part, part_name};
 
 /// Where the file is in the image and on the machine.
 pub const CONFIG_FILE: &str = "/etc/crashdmesg.conf";
@@ -390,14 +390,14 @@ mod tests {
     #[test]
     fn a_file_sets_keys_and_comments_do_not() {
         let settings = from_text(
-            "# collectors\nsend = relp://10.0.2.2:2514\nsend=tcp://10.0.2.3:99/#x   # two\n\n  deadline = 120\n\
+            "# collectors\nsend = relp://10.0.2.2:2514\nsend=tcp://10.0.2.3:99/#part=log   # two\n\n  deadline = 120\n\
              host = \"node 17\"\n",
         );
         assert_eq!(settings.issues(), []);
         let config = settings.config();
         assert_eq!(
             config.send,
-            ["relp://10.0.2.2:2514", "tcp://10.0.2.3:99/#x"]
+            ["relp://10.0.2.2:2514", "tcp://10.0.2.3:99/#part=log"]
         );
         assert_eq!(config.deadline, Duration::from_secs(120));
         assert_eq!(config.host.as_deref(), Some("node 17"));

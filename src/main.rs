@@ -2,20 +2,20 @@
 
 #![deny(unsafe_code)]
 
+use std::path::Path;
 use std::process::ExitCode;
 
 mod cli;
 // Wired in by the command line; until then only their tests use them.
-#[allow(dead_code)]
 mod config;
 #[allow(dead_code)]
 mod deadline;
 mod extract;
 mod file;
+mod init;
+mod net;
 mod print;
 mod report;
-#[allow(dead_code)]
-mod net;
 #[allow(dead_code)]
 mod sink;
 #[allow(dead_code, unsafe_code)]
@@ -24,6 +24,12 @@ mod sys;
 use extract::{Exit, Failure, with_dump};
 
 fn main() -> ExitCode {
+    if init::is_init() {
+        init::run();
+    }
+    if let Some(code) = init::step(std::env::args_os().skip(1)) {
+        return ExitCode::from(code);
+    }
     let exit = match cli::parse(std::env::args_os().skip(1)) {
         Ok(cli::Command::Print(text)) => {
             print!("{text}");
@@ -34,10 +40,14 @@ fn main() -> ExitCode {
         }
         Ok(cli::Command::Send(options, config)) => {
             let mut say = |line: &str| eprintln!("crashdmesg: {line}");
+            if config.network == Some(true) {
+                init::start_network(&config, &mut say);
+            }
             or_say(with_dump(&options, |dump| {
                 report::send(dump, &options, &config, &mut say)
             }))
         }
+        Ok(cli::Command::CheckConfig(path)) => check_config(&path),
         Err(message) => {
             eprintln!("crashdmesg: {message} (--help lists the options)");
             Exit::Usage
@@ -52,4 +62,21 @@ fn or_say(result: Result<Exit, Failure>) -> Exit {
         eprintln!("crashdmesg: {}", failure.message);
         failure.exit
     })
+}
+
+/// Prints every mistake in a configuration file, one a line.
+fn check_config(path: &Path) -> Exit {
+    let mut settings = config::Settings::default();
+    if let Err(error) = settings.read_file(path) {
+        eprintln!("crashdmesg: {}: {error}", path.display());
+        return Exit::Unreadable;
+    }
+    for issue in settings.issues() {
+        eprintln!("crashdmesg: {}: {issue}", path.display());
+    }
+    if settings.issues().is_empty() {
+        Exit::Done
+    } else {
+        Exit::Usage
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::sink::Part;
+use crate::sink::{Part, Target};
 
 /// What ends the capture kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,15 @@ pub fn part(text: &str) -> Result<Part, String> {
         "log" => Ok(Part::Log),
         "summary" => Ok(Part::Summary),
         _ => Err(format!("'{text}' is none of full, log, summary")),
+    }
+}
+
+/// The word for it.
+pub fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::Full => "full",
+        Part::Log => "log",
+        Part::Summary => "summary",
     }
 }
 
@@ -190,13 +199,9 @@ impl Route {
     }
 }
 
-/// A URL: a scheme, and no space or control character anywhere.
+/// The URL of a target, checked as the sinks check it.
 pub fn url(text: &str) -> Result<String, String> {
-    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(is_scheme) {
-        return Err(format!("'{text}' is no URL"));
-    }
+    Target::parse(text).map_err(|why| format!("{text}: {why}"))?;
     word(text)
 }
 
@@ -324,7 +329,7 @@ mod tests {
         assert!(seconds("0").is_err() && seconds("86401").is_err() && seconds("-1").is_err());
         assert!(mtu("67").is_err() && vlan("4095").is_err() && vlan("0").is_err());
         assert!(
-            url("10.0.0.1:514").is_err() && url("udp://a\nb").is_err() && url("file:/x").is_ok()
+            url("10.0.0.1:514").is_err() && url("udp://a\nb").is_err() && url("udp://a").is_ok()
         );
         assert!(path("id_ed25519").is_err() && ports("a,b,auto").is_err());
         assert!(yes_or_no("maybe").is_err());

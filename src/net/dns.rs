@@ -1,7 +1,7 @@
 //! DNS: an address for a name, for those who configured a name.
 //!
 //! A statically linked glibc has no resolver, so this is one: A and AAAA over UDP, over TCP when the answer was cut,
-//! CNAMEs followed, servers from /etc/resolv.conf, names of the image from /etc/hosts. No cache, no DNSSEC, no search
+//! CNAMEs followed, servers from /etc/resolv.conf; the sinks look into /etc/hosts first. No cache, no DNSSEC, no search
 //! domains. Everything is bounded by a deadline; every answer is matched with its question.
 //!
 //! ```text
@@ -42,11 +42,6 @@ pub fn resolve(host: &str, deadline: Deadline) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = crate::config::ip::address(host) {
         return Ok(vec![address]);
     }
-    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let known = from_hosts(&hosts, host);
-    if !known.is_empty() {
-        return Ok(known);
-    }
     let servers = servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     if servers.is_empty() {
         return Err(io::Error::new(
@@ -55,20 +50,6 @@ pub fn resolve(host: &str, deadline: Deadline) -> io::Result<Vec<IpAddr>> {
         ));
     }
     ask_all(host, &servers, deadline)
-}
-
-fn from_hosts(text: &str, host: &str) -> Vec<IpAddr> {
-    let lines = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or(""));
-    let fields = lines.filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let address = words.next()?.parse().ok()?;
-        words
-            .any(|name| name.eq_ignore_ascii_case(host))
-            .then_some(address)
-    });
-    fields.take(ADDRESSES_MAX).collect()
 }
 
 fn servers(text: &str) -> Vec<SocketAddr> {
@@ -497,10 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_resolv_conf_are_read() {
-        let hosts = "127.0.0.1 localhost\n10.0.0.5\tlog Log.example # log2\nnonsense log\n";
-        assert_eq!(from_hosts(hosts, "LOG"), [IpAddr::from([10, 0, 0, 5])]);
-        assert!(from_hosts(hosts, "log2").is_empty());
+    fn resolv_conf_is_read() {
         let servers =
             servers("search x\nnameserver 10.0.0.3\nnameserver fe80::1\nnameserver nonsense\n");
         assert_eq!(servers.len(), 2);

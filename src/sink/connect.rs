@@ -38,8 +38,9 @@ pub fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<SocketAd
         ];
     }
     if found.is_empty() {
-        deadline.timeout().reason("look up")?;
-        return Err(Failure::passing(format!("no address for \"{host}\"")));
+        // A name that does not exist now may exist when its server is back: never final.
+        found = crate::net::dns::resolve(host, deadline)
+            .map_err(|error| Failure::passing(format!("look up: {error}")))?;
     }
     Ok(found
         .into_iter()

@@ -142,6 +142,11 @@ impl Target {
         })
     }
 
+    /// The host it is on, by name or address; `None` for what is on this machine.
+    pub fn host(&self) -> Option<&str> {
+        (!self.url.host.is_empty()).then_some(self.url.host.as_str())
+    }
+
     /// How much of the report it wants.
     pub fn part(&self) -> Part {
         self.part.unwrap_or(Part::Full)

@@ -25,6 +25,15 @@ pub mod socket;
 mod startup;
 pub mod watchdog;
 
+/// "Do not wait" of open(2) (`O_NONBLOCK`), numbered by each architecture's own history.
+pub const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    0o200
+} else if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) {
+    0x4000
+} else {
+    0o4000
+};
+
 /// The result of a C function that returns -1 and sets `errno`.
 fn check(returned: c_int) -> io::Result<c_int> {
     if returned < 0 {
