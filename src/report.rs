@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 
 use crashdmesg::facts::Uts;
-use crashdmesg::printk::{Caller, Entry};
 use crashdmesg::render::log::{LineWriter, Style};
 use crashdmesg::render::report::{self as render, About};
 use crashdmesg::summary::Summary;
@@ -131,27 +130,8 @@ impl Report for DumpReport<'_> {
             return Ok(());
         };
         let mut entries = log.entries(&self.dump.kernel);
-        let mut count = 0;
         while let Some(entry) = entries.next() {
-            let Entry::Record(record) = entry else {
-                continue;
-            };
-            let caller = match record.caller {
-                Some(Caller::Task(pid)) => format!("T{pid}"),
-                Some(Caller::Cpu(cpu)) => format!("C{cpu}"),
-                None => String::new(),
-            };
-            each(&Record {
-                seq: record.seq.unwrap_or(count),
-                ts_ns: record.ts_ns.unwrap_or(0),
-                level: record.level.unwrap_or(6),
-                facility: record.facility.unwrap_or(0).into(),
-                caller: &caller,
-                text: record.text,
-                subsystem: record.subsystem,
-                device: record.device,
-            })?;
-            count += 1;
+            entry.record().map_or(Ok(()), &mut *each)?;
         }
         Ok(())
     }
