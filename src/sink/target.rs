@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
-use super::{elastic, http, journal, loki, otlp, raw, relp, syslog};
+use super::{elastic, ftp, gelf, http, journal, loki, netconsole, otlp, raw, relp, syslog, tftp};
 use crate::deadline::Deadline;
 
 /// The protocols.
@@ -19,6 +19,11 @@ enum Kind {
     Relp,
     Http,
     Batch(&'static Format),
+    Netconsole,
+    Gelf,
+    GelfTcp,
+    Tftp,
+    Ftp,
 }
 
 /// What a scheme's URL looks like.
@@ -46,6 +51,21 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         Form::Host,
         &["part", "timeout"],
     ),
+    (
+        "netconsole",
+        Kind::Netconsole,
+        Form::Host,
+        &["part", "timeout", "release"],
+    ),
+    ("gelf", Kind::Gelf, Form::Host, &["part", "timeout"]),
+    ("gelf+tcp", Kind::GelfTcp, Form::Host, &["part", "timeout"]),
+    (
+        "tftp",
+        Kind::Tftp,
+        Form::Host,
+        &["part", "timeout", "blksize"],
+    ),
+    ("ftp", Kind::Ftp, Form::Host, &["part", "timeout"]),
     ("relp", Kind::Relp, Form::Host, &["part", "timeout"]),
     (
         "http",
@@ -131,8 +151,10 @@ impl Target {
             }
         };
         let timeout = url.number("timeout", (1, 86_400))?.map(Duration::from_secs);
-        if matches!(kind, Kind::Http | Kind::Batch(_)) {
-            http::check(&url)?;
+        match kind {
+            Kind::Http | Kind::Batch(_) => http::check(&url)?,
+            Kind::Tftp => tftp::check(&url)?,
+            _ => {}
         }
         Ok(Target {
             url,
@@ -175,6 +197,11 @@ impl Target {
             Kind::SyslogTcp => syslog::tcp(url, payload, attempt, deadline),
             Kind::Relp => relp::send(url, payload, attempt, deadline),
             Kind::Http => http::send(url, payload, attempt, deadline),
+            Kind::Netconsole => netconsole::send(url, payload, deadline),
+            Kind::Gelf => gelf::udp(url, payload, deadline),
+            Kind::GelfTcp => gelf::tcp(url, payload, attempt, deadline),
+            Kind::Tftp => tftp::send(url, payload, attempt, deadline),
+            Kind::Ftp => ftp::send(url, payload, attempt, deadline),
             Kind::Batch(format) => batch::send(format, url, payload, attempt, deadline),
         }
     }
@@ -182,7 +209,8 @@ impl Target {
     /// Sends a dying gasp if this target takes datagrams: one, at most 1200 bytes, nothing awaited.
     pub fn gasp(&self, meta: &Meta, text: &str, deadline: Deadline) -> Option<Delivered> {
         match self.kind {
-            Kind::Udp => Some(raw::gasp(&self.url, text, deadline)),
+            Kind::Gelf => Some(gelf::gasp(&self.url, meta, text, deadline)),
+            Kind::Udp | Kind::Netconsole => Some(raw::gasp(&self.url, text, deadline)),
             Kind::Syslog => Some(syslog::gasp(&self.url, meta, text, deadline)),
             _ => None,
         }
