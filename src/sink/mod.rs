@@ -8,9 +8,12 @@
 //! `Content-Length` is found by a counting pass and a retry starts by reading again.
 
 mod batch;
+pub mod block;
 mod connect;
 pub mod delivery;
+pub mod device;
 mod elastic;
+mod file;
 mod ftp;
 mod gelf;
 mod http;

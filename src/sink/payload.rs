@@ -106,6 +106,24 @@ impl<'a> Payload<'a> {
         Ok(())
     }
 
+    /// Writes the log and then the summary, for a medium that keeps the end.
+    ///
+    /// # Errors
+    /// The first error of `out`.
+    pub fn write_summary_last(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = Counted {
+            out,
+            count: &self.written,
+        };
+        if self.part != Part::Summary {
+            self.report.write(Part::Log, &mut out)?;
+        }
+        if self.part != Part::Log {
+            self.report.write(Part::Summary, &mut out)?;
+        }
+        Ok(())
+    }
+
     /// Length of the text, by writing it to nowhere.
     pub fn len(&self) -> u64 {
         let mut count = Count::default();

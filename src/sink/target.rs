@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
-use super::{elastic, ftp, gelf, http, journal, loki, netconsole, otlp, raw, relp, syslog, tftp};
+use super::{
+    block, device, elastic, file, ftp, gelf, http, journal, loki, netconsole, otlp, raw, relp,
+    syslog, tftp,
+};
 use crate::deadline::Deadline;
 
 /// The protocols.
@@ -24,6 +27,10 @@ enum Kind {
     GelfTcp,
     Tftp,
     Ftp,
+    File,
+    Block,
+    Pmsg,
+    Console,
 }
 
 /// What a scheme's URL looks like.
@@ -66,6 +73,20 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         &["part", "timeout", "blksize"],
     ),
     ("ftp", Kind::Ftp, Form::Host, &["part", "timeout"]),
+    ("file", Kind::File, Form::Path, &["part", "timeout"]),
+    (
+        "block",
+        Kind::Block,
+        Form::Path,
+        &["part", "timeout", "force"],
+    ),
+    ("pmsg", Kind::Pmsg, Form::Path, &["part", "timeout"]),
+    (
+        "console",
+        Kind::Console,
+        Form::Path,
+        &["part", "timeout", "rate"],
+    ),
     ("relp", Kind::Relp, Form::Host, &["part", "timeout"]),
     (
         "http",
@@ -154,6 +175,8 @@ impl Target {
         match kind {
             Kind::Http | Kind::Batch(_) => http::check(&url)?,
             Kind::Tftp => tftp::check(&url)?,
+            Kind::File | Kind::Block => file::check(&url)?,
+            Kind::Console => device::check(&url)?,
             _ => {}
         }
         Ok(Target {
@@ -171,7 +194,11 @@ impl Target {
 
     /// How much of the report it wants.
     pub fn part(&self) -> Part {
-        self.part.unwrap_or(Part::Full)
+        self.part.unwrap_or(match self.kind {
+            // A serial line takes seconds for a screenful.
+            Kind::Console => Part::Summary,
+            _ => Part::Full,
+        })
     }
 
     /// How long all attempts together may take, when its URL tells.
@@ -197,6 +224,10 @@ impl Target {
             Kind::SyslogTcp => syslog::tcp(url, payload, attempt, deadline),
             Kind::Relp => relp::send(url, payload, attempt, deadline),
             Kind::Http => http::send(url, payload, attempt, deadline),
+            Kind::File => file::send(url, payload, deadline),
+            Kind::Block => block::send(url, payload, deadline),
+            Kind::Pmsg => device::pmsg(url, payload, deadline),
+            Kind::Console => device::console(url, payload, deadline),
             Kind::Netconsole => netconsole::send(url, payload, deadline),
             Kind::Gelf => gelf::udp(url, payload, deadline),
             Kind::GelfTcp => gelf::tcp(url, payload, attempt, deadline),
