@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
 use crate::sink::delivery::{Plan, Verdict, deliver, gasp, verdict};
-use crate::sink::{Meta, Part, Record, Report, Target};
+use crate::sink::{Meta, Part, Record, Report};
 
 /// Delivers the report of a dump to the targets of `config`; `say` gets a line a step.
 ///
@@ -25,20 +25,10 @@ pub fn send(
     config: &Config,
     say: &mut dyn FnMut(&str),
 ) -> Result<Exit, Failure> {
-    let target = |url: &String| {
-        Target::parse(url).map_err(|why| Failure {
-            exit: Exit::Usage,
-            message: format!("{url}: {why}"),
-        })
-    };
-    let targets = |urls: &[String]| urls.iter().map(target).collect::<Result<Vec<_>, _>>();
-    let plan = Plan {
-        send: targets(&config.send)?,
-        fallback: targets(&config.fallback)?,
-        part: config.report,
-        timeout: config.timeout,
-        retries: config.retries,
-    };
+    let plan = Plan::new(config).map_err(|message| Failure {
+        exit: Exit::Usage,
+        message,
+    })?;
     let report = DumpReport::new(dump, config);
     let deadline = Deadline::after(config.deadline);
     gasp(&plan, report.meta(), deadline, say);

@@ -31,6 +31,13 @@ pub fn fill(path: &str, meta: &Meta) -> String {
     out
 }
 
+/// Any text with its names filled in.
+pub fn expanded(text: &str, meta: &Meta) -> String {
+    let mut out = String::new();
+    expand(text, meta, &mut out);
+    out
+}
+
 fn expand(path: &str, meta: &Meta, out: &mut String) {
     let mut rest = path;
     while let Some(at) = rest.find('%') {

@@ -7,8 +7,8 @@ use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
 use super::{
-    block, device, elastic, file, ftp, gelf, http, journal, loki, netconsole, otlp, raw, relp,
-    syslog, tftp,
+    block, device, elastic, file, ftp, gelf, http, journal, loki, netconsole, nfs, otlp, program,
+    raw, relp, ssh, syslog, tftp,
 };
 use crate::deadline::Deadline;
 
@@ -31,6 +31,9 @@ enum Kind {
     Block,
     Pmsg,
     Console,
+    Exec,
+    Ssh,
+    Nfs,
 }
 
 /// What a scheme's URL looks like.
@@ -87,6 +90,19 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         Form::Path,
         &["part", "timeout", "rate"],
     ),
+    ("exec", Kind::Exec, Form::Verbatim, &[]),
+    (
+        "ssh",
+        Kind::Ssh,
+        Form::Host,
+        &["part", "timeout", "key", "known_hosts", "program"],
+    ),
+    (
+        "nfs",
+        Kind::Nfs,
+        Form::Host,
+        &["part", "timeout", "vers", "export"],
+    ),
     ("relp", Kind::Relp, Form::Host, &["part", "timeout"]),
     (
         "http",
@@ -141,6 +157,14 @@ impl Target {
     /// # Errors
     /// One line that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Target::parse_with(text, &[])
+    }
+
+    /// Parses and checks a target's URL; `defaults` are options for those schemes that know them.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it.
+    pub fn parse_with(text: &str, defaults: &[(&str, &str)]) -> Result<Self, String> {
         let lookup = |scheme: &str| SCHEMES.iter().find(|(name, ..)| *name == scheme);
         let url = Url::parse(text, |scheme| {
             lookup(scheme).map(|&(_, _, form, options)| Rules {
@@ -150,16 +174,21 @@ impl Target {
                 verbatim: form == Form::Verbatim,
             })
         });
-        let url = url.map_err(|why| {
+        let mut url = url.map_err(|why| {
             if text.starts_with("https:") || text.contains("+https:") {
                 return "https is not spoken: there is no TLS in here; use http, ssh or exec"
                     .into();
             }
             why
         })?;
-        let Some(&(_, kind, ..)) = lookup(&url.scheme) else {
+        let Some(&(_, kind, _, options)) = lookup(&url.scheme) else {
             return Err(format!("scheme \"{}\" is not one of ours", url.scheme));
         };
+        for (key, value) in defaults {
+            if options.contains(key) && url.option(key).is_none() {
+                url.options.push((key.to_string(), value.to_string()));
+            }
+        }
         let part = match url.option("part") {
             None => None,
             Some("full") => Some(Part::Full),
@@ -175,6 +204,9 @@ impl Target {
         match kind {
             Kind::Http | Kind::Batch(_) => http::check(&url)?,
             Kind::Tftp => tftp::check(&url)?,
+            Kind::Exec => program::check(&url)?,
+            Kind::Ssh => ssh::check(&url)?,
+            Kind::Nfs => nfs::check(&url)?,
             Kind::File | Kind::Block => file::check(&url)?,
             Kind::Console => device::check(&url)?,
             _ => {}
@@ -224,6 +256,9 @@ impl Target {
             Kind::SyslogTcp => syslog::tcp(url, payload, attempt, deadline),
             Kind::Relp => relp::send(url, payload, attempt, deadline),
             Kind::Http => http::send(url, payload, attempt, deadline),
+            Kind::Exec => program::exec(url, payload, deadline),
+            Kind::Ssh => ssh::send(url, payload, deadline),
+            Kind::Nfs => nfs::send(url, payload, deadline),
             Kind::File => file::send(url, payload, deadline),
             Kind::Block => block::send(url, payload, deadline),
             Kind::Pmsg => device::pmsg(url, payload, deadline),
