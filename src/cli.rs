@@ -1,8 +1,11 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
+use crashdmesg::limits::VMCOREINFO_LEN;
 use crashdmesg::render::log::{Style, TimeFormat};
 use crashdmesg::render::{FACILITIES, LEVELS};
 
@@ -24,6 +27,8 @@ pub enum Show {
     BuildId,
     /// The text of VMCOREINFO.
     VmcoreInfo,
+    /// What kind of dump it is.
+    Identity,
 }
 
 /// How records are written.
@@ -52,6 +57,10 @@ pub struct Filter {
 pub struct Options {
     /// The dump, or the parts of one.
     pub dumps: Vec<PathBuf>,
+    /// VMCOREINFO from a file, over what the dump has.
+    pub vmcoreinfo: Option<Vec<u8>>,
+    /// Bytes that are kept of a dump that comes through a pipe.
+    pub pipe_memory: Option<u64>,
     /// Where the output goes, `None` for stdout.
     pub output: Option<PathBuf>,
     /// What is printed.
@@ -85,14 +94,19 @@ pub const VERSION: &str = concat!("crashdmesg ", env!("CARGO_PKG_VERSION"));
 const HELP: &str = "\
 Usage: crashdmesg [OPTION]... [DUMP]...
 Print the reason and the kernel log of a crash. DUMP is a kernel crash dump, or the
-parts of a split one; by default /proc/vmcore.
+parts of a split one, or - for a pipe; by default /proc/vmcore.
 
 What is printed (default: the report, then the log):
       --log               the log alone: [seconds.micros] text
       --summary           the report alone
       --osrelease  --build-id  --vmcoreinfo
                           only that
+      --identify          what kind of dump it is; with --json as an object
   -o, --output FILE       to FILE (mode 0600) instead of stdout; - is stdout
+
+How the dump is read:
+      --vmcoreinfo=FILE   with this VMCOREINFO (from a dump of the same boot)
+      --pipe-memory MIB   keep at most so much of a pipe (1024, or half of what is free)
 
 The log, as dmesg(1) has it:
   -r, --raw               <N> in front, as the kernel's reader has it
@@ -192,7 +206,12 @@ fn apply<I: Iterator<Item = OsString>>(
         "--summary" => options.show = Show::Summary,
         "--osrelease" => options.show = Show::OsRelease,
         "--build-id" => options.show = Show::BuildId,
-        "--vmcoreinfo" => options.show = Show::VmcoreInfo,
+        "--vmcoreinfo" => match args.optional_text()? {
+            file if file.is_empty() => options.show = Show::VmcoreInfo,
+            file => options.vmcoreinfo = Some(vmcoreinfo(&file)?),
+        },
+        "--identify" => options.show = Show::Identity,
+        "--pipe-memory" => options.pipe_memory = Some(mebibytes(name, &args.text(name)?)?),
         "-o" | "--output" => {
             let path = args.value(name)?;
             options.output = (path != "-").then(|| path.into());
@@ -218,6 +237,23 @@ fn apply<I: Iterator<Item = OsString>>(
         _ => return Err(format!("unknown option {name}")),
     }
     Ok(None)
+}
+
+/// The text of VMCOREINFO in `file`: what `--vmcoreinfo` prints for another dump of the same boot.
+fn vmcoreinfo(file: &str) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    let read =
+        File::open(file).and_then(|file| file.take(VMCOREINFO_LEN + 1).read_to_end(&mut text));
+    read.map_err(|error| format!("--vmcoreinfo={file}: {error}"))?;
+    Ok(text)
+}
+
+fn mebibytes(name: &str, value: &str) -> Result<u64, String> {
+    let number = value
+        .parse::<u64>()
+        .ok()
+        .and_then(|mib| mib.checked_mul(1 << 20));
+    number.ok_or_else(|| format!("{name} {value}: not a number of MiB"))
 }
 
 fn time_format(name: &str) -> Result<TimeFormat, String> {

@@ -155,7 +155,9 @@ fn utsname(kernel: &Kernel<'_>, n: u64) -> Option<Vec<u8>> {
     let offset = name.checked_add(n.checked_mul(NAME_LEN)?)?;
     let addr = info.symbol("init_uts_ns").ok()?.checked_add(offset)?;
     let text = kernel.read_cstr(addr, index(NAME_LEN)).ok()?;
-    Some(text).filter(|text| !text.is_empty())
+    // What a machine is called that nobody gave a name.
+    let unset = text.is_empty() || text == b"(none)";
+    Some(text).filter(|_| !unset)
 }
 
 fn machine_name(abi: Abi) -> &'static str {
@@ -211,7 +213,7 @@ impl fmt::Display for Identity {
             write!(f, ", {size}-byte pages")?;
         }
         let names = [
-            (" on ", self.nodename.as_deref()),
+            (", host ", self.nodename.as_deref()),
             (", Linux ", self.release.as_deref()),
             (" ", self.version.as_deref()),
             (", build id ", self.build_id.as_deref().map(str::as_bytes)),

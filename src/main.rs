@@ -14,14 +14,17 @@ mod extract;
 mod file;
 mod init;
 mod net;
+mod pipe;
 mod print;
+mod progress;
 mod report;
 #[allow(dead_code)]
 mod sink;
+mod sources;
 #[allow(dead_code, unsafe_code)]
 mod sys;
 
-use extract::{Exit, Failure, with_dump};
+use extract::{Exit, Failure, with_dump, with_vmcore};
 
 fn main() -> ExitCode {
     if init::is_init() {
@@ -34,6 +37,11 @@ fn main() -> ExitCode {
         Ok(cli::Command::Print(text)) => {
             print!("{text}");
             Exit::Done
+        }
+        Ok(cli::Command::Read(options)) if options.show == cli::Show::Identity => {
+            or_say(with_vmcore(&options, |path, vmcore| {
+                print::print_identity(path, vmcore, &options)
+            }))
         }
         Ok(cli::Command::Read(options)) => {
             or_say(with_dump(&options, |dump| print::print(dump, &options)))

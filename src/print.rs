@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crashdmesg::dump::Vmcore;
 use crashdmesg::error::Error;
+use crashdmesg::identify::Identity;
 use crashdmesg::printk::{Entry, Record};
 use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
@@ -28,6 +30,41 @@ pub fn print(dump: &Dump<'_>, options: &Options) -> Result<Exit, Failure> {
     out.finish(options, written)
 }
 
+/// Prints what the dump `path` is, also when it is none that can be read.
+///
+/// # Errors
+/// What is wrong with it, when not even its kind is known.
+pub fn print_identity(
+    path: &Path,
+    vmcore: Result<&Vmcore<'_>, Error>,
+    options: &Options,
+) -> Result<Exit, Failure> {
+    let mut out = Output::open(options)?;
+    let json = options.format != Format::Text;
+    let exit = match vmcore {
+        Ok(vmcore) => {
+            let identity = Identity::collect(vmcore);
+            let _ = if json {
+                identity.write_json(&mut out)
+            } else {
+                write!(out, "{}: {identity}", path.display())
+            };
+            Exit::Done
+        }
+        Err(Error::Foreign { what, advice }) => {
+            let _ = if json {
+                write!(out, "{{\"foreign\":\"{what}\",\"advice\":\"{advice}\"}}")
+            } else {
+                write!(out, "{}: {what}; {advice}", path.display())
+            };
+            Exit::NoLog
+        }
+        Err(error) => return Err(Failure::of_dump(path, error)),
+    };
+    out.line("");
+    out.finish(options, Ok(exit))
+}
+
 impl Dump<'_> {
     fn print(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
         let info = self.kernel.info();
@@ -39,6 +76,8 @@ impl Dump<'_> {
             Show::OsRelease => out.line(bare("OSRELEASE")?),
             Show::BuildId => out.line(bare("BUILD-ID")?),
             Show::VmcoreInfo => out.bytes(info.text()),
+            // Printed without opening the kernel.
+            Show::Identity => {}
             Show::Log => return self.print_log(options, out),
             Show::Report | Show::Summary => {
                 let summary = self.summary();
