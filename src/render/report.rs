@@ -213,7 +213,7 @@ fn write_panicked(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
 }
 
 /// The state of a task by the kernel's name for it.
-fn state_name(task: &Task) -> &'static str {
+pub(super) fn state_name(task: &Task) -> &'static str {
     match task.state {
         'R' => "TASK_RUNNING",
         'S' => "TASK_INTERRUPTIBLE",
@@ -458,11 +458,24 @@ fn write_gaps(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
     for text in &log.salvage {
         text_field(out, "without its time", text, "")?;
     }
-    summary
-        .facts
-        .gaps
-        .iter()
-        .try_for_each(|gap| writeln!(out, "{}: {}", gap.what, gap.why))
+    // What fails for the same reason stands on one line.
+    let gaps = &summary.facts.gaps;
+    for (place, gap) in gaps.iter().enumerate() {
+        let before = gaps.get(..place).unwrap_or_default();
+        if before.iter().any(|other| other.why == gap.why) {
+            continue;
+        }
+        out.write_str(gap.what)?;
+        let alike = gaps
+            .iter()
+            .skip(place.saturating_add(1))
+            .filter(|other| other.why == gap.why);
+        for other in alike {
+            write!(out, ", {}", other.what)?;
+        }
+        writeln!(out, ": {}", gap.why)?;
+    }
+    Ok(())
 }
 
 /// `Sat Nov 21 19:35:18 UTC 2026`.
