@@ -98,3 +98,14 @@ pub const BLOCKED_TASKS: usize = 64;
 
 /// Most texts of damaged records that a report shows.
 pub const SALVAGE_LINES: u64 = 64;
+/// Most entries of an ORC table; distribution kernels have 450,000.
+pub const ORC_ENTRIES: u32 = 4_000_000;
+
+/// Most frames of a backtrace.
+pub const FRAMES: usize = 64;
+
+/// Places in the code, and ORC entries, that are remembered.
+pub const RECENT_PLACES: usize = 128;
+
+/// Most different backtraces that are kept.
+pub const TRACES: usize = 128;

@@ -16,12 +16,13 @@ use crate::kallsyms::Kallsyms;
 use crate::kallsyms::modules::Module;
 use crate::kernel::Kernel;
 use crate::limits;
-use crate::unwind::Trace;
+use crate::unwind::{Code, Trace, Unwinder};
 
 mod cpus;
 mod names;
 mod system;
 mod tasks;
+mod traces;
 
 /// The names of the machine and its kernel: `struct new_utsname`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -249,6 +250,7 @@ impl Facts {
         let registers = cpus::registers(&context, notes, &online);
         facts.collect_cpus(&context, &members, &online, &registers);
         facts.collect_tasks(&context, &members);
+        facts.collect_traces(&context, &registers);
         facts
     }
 
@@ -357,6 +359,79 @@ impl Facts {
         }
         self.blocked
             .sort_by_key(|blocked| core::cmp::Reverse(blocked.blocked_ns));
+    }
+
+    fn collect_traces(&mut self, context: &Context<'_>, registers: &[(u32, Prstatus)]) {
+        let Some(kallsyms) = &context.kallsyms else {
+            self.gap("backtraces", context.no_symbols);
+            return;
+        };
+        let modules = self.modules.clone().unwrap_or_default();
+        let code = Code::new(context.kernel, kallsyms, &modules);
+        let unwinder = Unwinder::new(context.kernel, &code, traces::orc_bounds(context));
+        if let Some(why) = unwinder.no_orc {
+            self.gap("exact backtraces (ORC)", why);
+        }
+        // The CPU that panicked first: should there be more traces than are kept, its is among them.
+        let panicked = self.panic_cpu;
+        let mut order: Vec<usize> = (0..self.cpus.len()).collect();
+        order.sort_by_key(|&place| self.cpus.get(place).map(|cpu| cpu.number) != panicked);
+        let mut failed = None;
+        for place in order {
+            let Some(cpu) = self.cpus.get(place) else {
+                continue;
+            };
+            let Some((_, saved)) = registers.iter().find(|(number, _)| *number == cpu.number)
+            else {
+                failed = Some(Error::Missing {
+                    key: "the registers of a CPU",
+                });
+                continue;
+            };
+            let trace = traces::of_cpu(context, &unwinder, cpu.number, cpu.task.as_ref(), saved);
+            match trace.and_then(|trace| self.keep(trace)) {
+                Ok(kept) => {
+                    if let Some(cpu) = self.cpus.get_mut(place) {
+                        cpu.trace = Some(kept);
+                    }
+                }
+                Err(why) => failed = Some(why),
+            }
+        }
+        for place in 0..self.blocked.len() {
+            let Some(blocked) = self.blocked.get(place) else {
+                continue;
+            };
+            let trace = traces::of_task(context, &unwinder, &blocked.task);
+            match trace.and_then(|trace| self.keep(trace)) {
+                Ok(kept) => {
+                    if let Some(blocked) = self.blocked.get_mut(place) {
+                        blocked.trace = Some(kept);
+                    }
+                }
+                Err(why) => failed = Some(why),
+            }
+        }
+        if let Some(why) = failed {
+            self.gap("all backtraces", why);
+        }
+    }
+
+    /// Keeps a trace, or finds its like among those that are kept.
+    fn keep(&mut self, trace: Trace) -> Result<usize> {
+        if let Some(place) = self.traces.iter().position(|known| known.is_like(&trace)) {
+            return Ok(place);
+        }
+        if self.traces.len() >= limits::TRACES {
+            let max = wide(limits::TRACES);
+            return Err(Error::Limit {
+                what: "the number of different backtraces",
+                value: max.saturating_add(1),
+                max,
+            });
+        }
+        self.traces.push(trace);
+        Ok(self.traces.len().saturating_sub(1))
     }
 
     /// The CPU that panicked.
