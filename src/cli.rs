@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crashdmesg::limits::VMCOREINFO_LEN;
 use crashdmesg::render::log::{Style, TimeFormat};
 use crashdmesg::render::{FACILITIES, LEVELS};
 
-use crate::config::{Config, KEYS, Origin, Settings};
+use crate::config::{CONFIG_FILE, Config, KEYS, Origin, Settings};
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +84,12 @@ pub enum Command {
     Send(Box<Options>, Box<Config>),
     /// To check a configuration file.
     CheckConfig(PathBuf),
+    /// To send a marked report without a crash; of a dump, if one is named.
+    Rehearse(Option<Box<Options>>, Box<Config>),
+    /// To check this machine.
+    Check,
+    /// To say how much memory to reserve.
+    Crashkernel,
     /// To print this and be done.
     Print(String),
 }
@@ -125,7 +131,13 @@ The log, as dmesg(1) has it:
 
 Sending the report, and as init of a capture kernel: --send URL and other keys
       --help-config       the keys of the configuration
-      --check-config FILE what is wrong in one
+      --config FILE       read them from there   --check-config FILE  what is wrong in one
+
+Before a crash:
+      --check             would a panic of this machine end in a report? Each finding
+                          with its fix; status 0 yes, 1 with warnings, 2 no
+      --rehearse [DUMP]   send a marked report to every target now (of this kernel's log)
+      --crashkernel       print the crashkernel= that this machine needs
 
   -h, --help              this help                -V, --version
 
@@ -140,6 +152,7 @@ no log in it, 4 printed, but part of the log is damaged or missing, 5 not delive
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options::default();
     let mut settings = Settings::default();
+    let mut rehearse = false;
     let mut args = Args {
         args,
         pending: None,
@@ -154,6 +167,13 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Arg::Option(name) if name == "--check-config" => {
                 return Ok(Command::CheckConfig(args.value(&name)?.into()));
             }
+            Arg::Option(name) if name == "--config" => {
+                let path = PathBuf::from(args.value(&name)?);
+                read_config(&mut settings, &path)?;
+            }
+            Arg::Option(name) if name == "--check" => return Ok(Command::Check),
+            Arg::Option(name) if name == "--crashkernel" => return Ok(Command::Crashkernel),
+            Arg::Option(name) if name == "--rehearse" => rehearse = true,
             Arg::Option(name) => {
                 if let Some(text) = apply(&mut options, &name, &mut args)? {
                     return Ok(Command::Print(text));
@@ -161,6 +181,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             }
         }
         args.no_value_left()?;
+    }
+    if rehearse {
+        return rehearsal(options, settings);
     }
     if options.dumps.is_empty() {
         options.dumps.push("/proc/vmcore".into());
@@ -186,6 +209,32 @@ fn config_help() -> String {
         text += &format!("{star} {} {}\n      {}\n", key.name, key.value, key.help);
     }
     text
+}
+
+/// Takes the settings of a file; the command line's own stay stronger.
+fn read_config(settings: &mut Settings, path: &Path) -> Result<(), String> {
+    let known = settings.issues().len();
+    settings
+        .read_file(path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    match settings.issues().get(known) {
+        Some(issue) => Err(format!("{}: {issue}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// A rehearsal reads the machine's configuration where no target is named.
+fn rehearsal(options: Options, mut settings: Settings) -> Result<Command, String> {
+    let targets = |config: &Config| !config.send.is_empty() || !config.fallback.is_empty();
+    if !targets(&settings.config()) {
+        read_config(&mut settings, Path::new(CONFIG_FILE))?;
+    }
+    let config = settings.config();
+    if !targets(&config) {
+        return Err(format!("{CONFIG_FILE} names no target to rehearse with"));
+    }
+    let dump = (!options.dumps.is_empty()).then(|| Box::new(options));
+    Ok(Command::Rehearse(dump, Box::new(config)))
 }
 
 /// The configuration key that an option sets.

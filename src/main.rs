@@ -2,9 +2,10 @@
 
 #![deny(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod check;
 mod cli;
 // Wired in by the command line; until then only their tests use them.
 mod config;
@@ -17,6 +18,7 @@ mod net;
 mod pipe;
 mod print;
 mod progress;
+mod rehearse;
 mod report;
 #[allow(dead_code)]
 mod sink;
@@ -56,12 +58,31 @@ fn main() -> ExitCode {
             }))
         }
         Ok(cli::Command::CheckConfig(path)) => check_config(&path),
+        Ok(cli::Command::Rehearse(dump, config)) => {
+            let mut say = |line: &str| eprintln!("crashdmesg: {line}");
+            or_say(match dump {
+                None => rehearse::live(&config, &mut say),
+                Some(options) => {
+                    with_dump(&options, |dump| rehearse::of_dump(dump, &config, &mut say))
+                }
+            })
+        }
+        Ok(cli::Command::Check) => return ExitCode::from(check::run(&root())),
+        Ok(cli::Command::Crashkernel) => {
+            println!("{}", check::crashkernel(&root()));
+            Exit::Done
+        }
         Err(message) => {
             eprintln!("crashdmesg: {message} (--help lists the options)");
             Exit::Usage
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Where the machine's files are; the tests have machines of their own.
+fn root() -> PathBuf {
+    std::env::var_os("CRASHDMESG_ROOT").map_or_else(|| "/".into(), PathBuf::from)
 }
 
 /// How the program ends; a failure is said first.

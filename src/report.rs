@@ -25,14 +25,25 @@ pub fn send(
     config: &Config,
     say: &mut dyn FnMut(&str),
 ) -> Result<Exit, Failure> {
+    send_to(&DumpReport::new(dump, config), config, say)
+}
+
+/// Delivers any report to the targets of `config`.
+///
+/// # Errors
+/// A target that is no URL of ours.
+pub fn send_to(
+    report: &dyn Report,
+    config: &Config,
+    say: &mut dyn FnMut(&str),
+) -> Result<Exit, Failure> {
     let plan = Plan::new(config).map_err(|message| Failure {
         exit: Exit::Usage,
         message,
     })?;
-    let report = DumpReport::new(dump, config);
     let deadline = Deadline::after(config.deadline);
     gasp(&plan, report.meta(), deadline, say);
-    let deliveries = deliver(&plan, &report, deadline, say);
+    let deliveries = deliver(&plan, report, deadline, say);
     Ok(match verdict(&deliveries) {
         Verdict::Delivered | Verdict::Unacknowledged => Exit::Done,
         Verdict::Failed => Exit::NotDelivered,
@@ -40,14 +51,15 @@ pub fn send(
 }
 
 /// A dump with its summary and what the report is called.
-struct DumpReport<'d> {
+pub struct DumpReport<'d> {
     dump: &'d Dump<'d>,
     summary: Summary,
     meta: Meta,
 }
 
 impl<'d> DumpReport<'d> {
-    fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
+    /// Names it.
+    pub fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
         let summary = dump.summary();
         let uts = summary.facts.uts.as_ref();
         let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();

@@ -39,6 +39,7 @@ mod url;
 use std::fmt;
 use std::io;
 
+pub use connect::resolve;
 pub use crashdmesg::printk::Record;
 pub use payload::{Attempt, Entry, Payload};
 pub use target::Target;

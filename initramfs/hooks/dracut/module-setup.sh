@@ -16,7 +16,7 @@ crashdmesg_plan() {
     local plan=${DRACUT_TMPDIR:-$initdir}/crashdmesg-plan lib=/usr/lib/crashdmesg
     [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
     if [[ ! -s $plan/crashdmesg.conf ]]; then
-        "$lib/build" --kernel "$kernel" --plan "$plan" --quiet >&2 || {
+        "$lib/build" --kernel "$kernel" --plan "$plan" --no-image --quiet >&2 || {
             derror "crashdmesg: no plan could be made, left out"
             return 1
         }
