@@ -66,7 +66,10 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
             field("CRASHDMESG_PANIC", &line(meta.panic.as_bytes()), out);
         }
     }
-    field("MESSAGE", entry.text, out);
+    match entry.text {
+        "" => out.extend(b"MESSAGE=\n"),
+        text => field("MESSAGE", text, out),
+    }
     out.push(b'\n');
 }
 

@@ -120,10 +120,25 @@ fn dropbear_home(url: &Url) -> Result<PathBuf, Failure> {
     let make = || {
         DirBuilder::new().mode(0o700).create(&home)?;
         DirBuilder::new().mode(0o700).create(home.join(".ssh"))?;
-        fs::copy(known_hosts(url), home.join(".ssh/known_hosts"))
+        let known = fs::read_to_string(known_hosts(url))?;
+        fs::write(home.join(".ssh/known_hosts"), for_dropbear(&known, url))
     };
     make().reason(&format!("copy {}", known_hosts(url)))?;
     Ok(home)
+}
+
+/// Known hosts as dbclient looks them up: it takes no account of the port, and so knows no `[host]:port`.
+fn for_dropbear(known: &str, url: &Url) -> String {
+    let here = format!("[{}]:{}", url.host, url.port.unwrap_or(PORT));
+    let mut out = String::new();
+    for line in known.lines() {
+        let (names, key) = line.split_once(' ').unwrap_or((line, ""));
+        for name in names.split(',') {
+            let name = if name == here { &url.host } else { name };
+            out += &format!("{name} {key}\n");
+        }
+    }
+    out
 }
 
 /// What the far side runs.
