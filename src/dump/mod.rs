@@ -235,7 +235,8 @@ impl<'s> Vmcore<'s> {
         }
     }
 
-    /// The text of the VMCOREINFO note.
+    /// The text of the VMCOREINFO note. On s390x, where other tools than the capture kernel leave the note out, the
+    /// kernel's own pointer to it serves as well.
     ///
     /// # Errors
     /// `Missing` when there is none, else what kept it from being read.
@@ -245,7 +246,11 @@ impl<'s> Vmcore<'s> {
         {
             return Ok(text);
         }
-        self.notes().vmcoreinfo()
+        self.notes().vmcoreinfo().or_else(|error| {
+            let s390 = self.abi().machine == Machine::S390;
+            let by_lowcore = s390.then(|| search::by_lowcore(self)).flatten();
+            by_lowcore.ok_or(error)
+        })
     }
 }
 

@@ -62,6 +62,16 @@ pub fn vmcoreinfo(
     Err(MISSING)
 }
 
+/// The text of the note that the absolute lowcore of s390x points to: `vmcore_info` of `struct lowcore`, set at boot for
+/// stand-alone dumps.
+pub fn by_lowcore(mem: &dyn PhysMem) -> Option<Vec<u8>> {
+    const VMCORE_INFO: PhysAddr = PhysAddr(0xe0c);
+    let mut raw = [0; 8];
+    mem.read_phys(VMCORE_INFO, &mut raw).ok()?;
+    let note = Endian::Big.u64(&raw, 0)?;
+    note_at(mem, PhysAddr(note), Endian::Big)
+}
+
 const MISSING: Error = Error::Missing {
     key: "VMCOREINFO (neither as a note nor in memory)",
 };
@@ -158,6 +168,15 @@ mod tests {
         assert_eq!(found, Ok(b"OSRELEASE=right\n".to_vec()));
         assert_eq!(offered.len(), 2);
         assert_eq!(told, [(0x800, 0x1_0000)]);
+    }
+
+    #[test]
+    fn the_lowcore_of_s390x_points_to_the_note() {
+        let mut memory = memory(&[(0x1800, b"OSRELEASE=pointed to\n")]);
+        assert_eq!(by_lowcore(&memory), None, "a wild pointer");
+        memory.0[0xe0c - 0x800..][..8].copy_from_slice(&0x1800_u64.to_be_bytes());
+        let found = by_lowcore(&memory).unwrap();
+        assert_eq!(found, b"OSRELEASE=pointed to\n");
     }
 
     #[test]
