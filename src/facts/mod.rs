@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::addr::VirtAddr;
-use crate::btf::Layouts;
+use crate::btf::{Layouts, Member};
 use crate::bytes::wide;
 use crate::dump::{Machine, Prstatus, Vmcore};
 use crate::error::{Error, Result};
@@ -151,8 +151,8 @@ pub(crate) struct Context<'k> {
     pub(crate) layouts: Layouts,
     /// Why there are no symbols.
     no_symbols: Error,
-    /// Why there are no layouts.
-    no_layouts: Error,
+    /// Why there are no layouts, when there are none.
+    no_layouts: Option<Error>,
 }
 
 impl<'k> Context<'k> {
@@ -162,7 +162,7 @@ impl<'k> Context<'k> {
             kallsyms: None,
             layouts: Layouts::default(),
             no_symbols: Error::Missing { key: "kallsyms" },
-            no_layouts: Error::Missing { key: "BTF" },
+            no_layouts: None,
         };
         match Kallsyms::locate(kernel, names::SYMBOLS) {
             Ok(kallsyms) => {
@@ -184,7 +184,8 @@ impl<'k> Context<'k> {
             Ok(layouts) => context.layouts = layouts,
             Err(why) => {
                 facts.gap("structure layouts (BTF)", why);
-                context.no_layouts = why;
+                context.no_layouts = Some(why);
+                context.layouts = names::without_btf(kernel.word_size());
             }
         }
         context
@@ -197,6 +198,18 @@ impl<'k> Context<'k> {
             Some(kallsyms) => kallsyms.address_of(name),
             None => Err(self.no_symbols),
         })
+    }
+
+    /// A member of a structure.
+    pub(crate) fn member(&self, path: &'static str) -> Result<Member> {
+        self.layouts
+            .member(path)
+            .map_err(|error| self.no_layouts.unwrap_or(error))
+    }
+
+    /// Bytes from the start of a structure to a member.
+    pub(crate) fn offset(&self, path: &'static str) -> Result<u64> {
+        self.member(path).map(|member| member.offset)
     }
 
     /// What is added to a per-CPU symbol for this CPU.
@@ -220,6 +233,12 @@ impl<'k> Context<'k> {
 impl Facts {
     /// Reads what can be read. It cannot fail; what is missing is in `gaps`.
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>) -> Self {
+        // A hypervisor's notes are in the order of its CPUs, and hold their numbers for pids.
+        let mut all = vmcore.notes();
+        let mut hypervisor = false;
+        while let Some(note) = all.next() {
+            hypervisor |= note.is_named("QEMU");
+        }
         let mut notes = Vec::new();
         let mut rest = vmcore.notes();
         while let Some(note) = rest.next_prstatus(kernel.abi()) {
@@ -228,11 +247,11 @@ impl Facts {
                 break;
             }
         }
-        Self::from_notes(&notes, kernel)
+        Self::from_notes(&notes, hypervisor, kernel)
     }
 
     /// The same with the registers that the dump's notes hold.
-    fn from_notes(notes: &[Result<Prstatus>], kernel: &Kernel<'_>) -> Self {
+    fn from_notes(notes: &[Result<Prstatus>], hypervisor: bool, kernel: &Kernel<'_>) -> Self {
         let mut facts = Facts::default();
         let context = Context::new(kernel, &mut facts);
         facts.collect_system(&context);
@@ -241,14 +260,9 @@ impl Facts {
         facts.cpus_online = u32::try_from(online.len()).ok().filter(|&count| count != 0);
         facts.panic_cpu = facts.fact("panic CPU", cpus::panicked(&context)).flatten();
         facts.collect_modules(&context);
-        let members = tasks::Members::new(&context).map_err(|error| match error {
-            Error::Missing { .. } if context.layouts.size("task_struct").is_err() => {
-                context.no_layouts
-            }
-            other => other,
-        });
-        let registers = cpus::registers(&context, notes, &online);
-        facts.collect_cpus(&context, &members, &online, &registers);
+        let members = tasks::Members::new(&context);
+        let registers = cpus::registers(&context, notes, hypervisor, &online);
+        facts.collect_cpus(&context, &members, &online, &registers, hypervisor);
         facts.collect_tasks(&context, &members);
         facts.collect_traces(&context, &registers);
         facts
@@ -306,6 +320,7 @@ impl Facts {
         members: &Result<tasks::Members>,
         online: &[u32],
         registers: &[(u32, Prstatus)],
+        hypervisor: bool,
     ) {
         let mut numbers: Vec<u32> = online.to_vec();
         numbers.extend(registers.iter().map(|(cpu, _)| *cpu));
@@ -328,7 +343,7 @@ impl Facts {
             self.cpus.push(Cpu {
                 number,
                 task,
-                pid: saved.map(|registers| registers.pid),
+                pid: saved.map(|saved| saved.pid).filter(|_| !hypervisor),
                 irqs_off: saved.and_then(|saved| irqs_off(context.kernel.abi().machine, saved)),
                 trace: None,
             });

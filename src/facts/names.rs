@@ -1,5 +1,22 @@
 //! The symbols and structure members that facts and backtraces are made of, each looked for once and each optional.
 
+use crate::btf::{Layouts, Member};
+use crate::bytes::{Word, wide};
+
+/// What has been the same in all kernels, for those that have no BTF: the start of `struct module`.
+pub(super) fn without_btf(word: Word) -> Layouts {
+    let size = wide(word.size());
+    let member = |words: u64, size| Member {
+        offset: words.wrapping_mul(wide(word.size())),
+        size,
+    };
+    Layouts::known(&[
+        ("module.state", member(0, 4)),
+        ("module.list", member(1, size.wrapping_mul(2))),
+        ("module.name", member(3, 64_u64.wrapping_sub(size))),
+    ])
+}
+
 /// Symbols. Most are variables, which kallsyms has only with CONFIG_KALLSYMS_ALL.
 pub(super) const SYMBOLS: &[&str] = &[
     "_etext",

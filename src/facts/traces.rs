@@ -38,7 +38,7 @@ fn stack_len(context: &Context<'_>) -> u64 {
 }
 
 fn add_task_stack(context: &Context<'_>, stacks: &mut Stacks, task: &Task) {
-    let Ok(offset) = context.layouts.offset("task_struct.stack") else {
+    let Ok(offset) = context.offset("task_struct.stack") else {
         return;
     };
     let at = task.addr.wrapping_add(offset);
@@ -52,7 +52,7 @@ fn add_cpu_stacks(context: &Context<'_>, stacks: &mut Stacks, cpu: u32) {
     let kernel = context.kernel;
     let irq = context.per_cpu("hardirq_stack_ptr", cpu).or_else(|_| {
         // From 6.2 to 6.14.
-        let offset = context.layouts.offset("pcpu_hot.hardirq_stack_ptr")?;
+        let offset = context.offset("pcpu_hot.hardirq_stack_ptr")?;
         Ok(context.per_cpu("pcpu_hot", cpu)?.wrapping_add(offset))
     });
     if let Ok(top) = irq.and_then(|at| kernel.read_ptr(at, "hardirq_stack_ptr")) {
@@ -112,7 +112,7 @@ pub(super) fn of_task(
     let layouts = &context.layouts;
     let mut stacks = Stacks::default();
     add_task_stack(context, &mut stacks, task);
-    let at = |path| Ok(task.addr.wrapping_add(layouts.offset(path)?));
+    let at = |path| Ok(task.addr.wrapping_add(context.offset(path)?));
     let word = |path| kernel.read_word(at(path)?).map(VirtAddr);
     let (pc, sp, frame) = match kernel.abi().machine {
         Machine::X86_64 => {

@@ -134,7 +134,7 @@ impl Unwinder<'_> {
         };
         let next = match next {
             // A frame that leads nowhere: perhaps the stack pointer is right, and the frame is not set up yet.
-            Ok(next) if !next.user && next.pc.0 != 0 && !self.plausible(&next) => self
+            Ok(next) if !next.user && !self.plausible(&next) => self
                 .repair_bp(state, &entry, stacks)
                 .or_else(|_| self.over_hole(state, stacks)),
             Err(_) => self.over_hole(state, stacks),
@@ -142,6 +142,7 @@ impl Unwinder<'_> {
         };
         let next = next.map_err(End::Broken)?;
         if next.pc.0 == 0 && !next.user {
+            // The registers at the end of a kernel thread's stack, which never was in user space.
             return Err(End::Complete);
         }
         if stacks.same(state.sp, next.sp) && next.sp <= state.sp && !next.user {
