@@ -10,6 +10,7 @@ use super::log::write_seconds_number;
 use super::report::{About, FORMAT, state_name};
 use crate::facts::{Facts, Task};
 use crate::summary::{Excerpt, Frame, LogState, Report, Section, Summary, Taint};
+use crate::unwind::End;
 
 /// Writes the report without the log.
 ///
@@ -273,6 +274,7 @@ fn write_tasks(object: &mut Object<'_>, facts: &Facts) -> fmt::Result {
         if let Some(off) = cpu.irqs_off {
             object.raw("irqs_off", format_args!("{off}"))?;
         }
+        write_backtrace(&mut object, facts, cpu.trace)?;
         object.end()
     })?;
     object.number("blocked_count", facts.blocked_count)?;
@@ -283,9 +285,41 @@ fn write_tasks(object: &mut Object<'_>, facts: &Facts) -> fmt::Result {
             let mut object = Object::new(out)?;
             write_task(object.key("task")?, &blocked.task)?;
             object.number("blocked_ns", blocked.blocked_ns)?;
+            write_backtrace(&mut object, facts, blocked.trace)?;
             object.end()
         },
     )
+}
+
+fn write_backtrace(object: &mut Object<'_>, facts: &Facts, kept: Option<usize>) -> fmt::Result {
+    let Some(trace) = kept.and_then(|kept| facts.traces.get(kept)) else {
+        return Ok(());
+    };
+    let mut backtrace = Object::new(object.key("backtrace")?)?;
+    write_array(
+        backtrace.key("frames")?,
+        &trace.frames,
+        &mut |out, frame| {
+            let mut object = Object::new(out)?;
+            object.raw("address", format_args!("\"{:#x}\"", frame.pc.0))?;
+            object.raw("sp", format_args!("\"{:#x}\"", frame.sp.0))?;
+            if let Some(symbol) = &frame.symbol {
+                object.string("symbol", symbol.name.as_bytes())?;
+                object.number("offset", Some(symbol.offset))?;
+                object.number("size", Some(symbol.size))?;
+            }
+            object.optional("module", frame.module.as_deref())?;
+            object.string("stack", frame.stack.name().as_bytes())?;
+            object.string("trust", frame.trust.name().as_bytes())?;
+            object.end()
+        },
+    )?;
+    match trace.end {
+        End::Complete => backtrace.string("end", b"complete")?,
+        End::User { .. } => backtrace.string("end", b"user space")?,
+        End::Broken(why) => backtrace.display("end", &why)?,
+    }
+    backtrace.end()
 }
 
 fn write_signs(object: &mut Object<'_>, summary: &Summary) -> fmt::Result {
