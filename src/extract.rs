@@ -114,7 +114,10 @@ pub fn with_vmcore<T>(
 }
 
 /// VMCOREINFO: as the user gave it, else from its note, else from memory.
-fn vmcoreinfo(options: &Options, vmcore: &Vmcore<'_>) -> Result<VmcoreInfo, Error> {
+///
+/// # Errors
+/// What is wrong with the note, when memory has none either.
+pub fn vmcoreinfo(options: &Options, vmcore: &Vmcore<'_>) -> Result<VmcoreInfo, Error> {
     if let Some(text) = &options.vmcoreinfo {
         return VmcoreInfo::parse(text.clone());
     }

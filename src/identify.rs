@@ -22,7 +22,7 @@ pub struct Identity {
     pub facts: Facts,
     /// How the crashed kernel lays out its data.
     pub abi: Abi,
-    /// False when the dump has no VMCOREINFO.
+    /// False when the dump has no VMCOREINFO but what may be left of it in memory.
     pub has_vmcoreinfo: bool,
     /// Its page size in bytes.
     pub page_size: Option<u64>,
@@ -42,8 +42,8 @@ pub struct Identity {
 const NAME_LEN: u64 = 65;
 
 impl Identity {
-    /// Collects what `vmcore` tells.
-    pub fn collect(vmcore: &Vmcore<'_>) -> Self {
+    /// Collects what `vmcore` tells, with the VMCOREINFO that was found for it.
+    pub fn collect(vmcore: &Vmcore<'_>, info: Option<VmcoreInfo>) -> Self {
         let facts = vmcore.facts();
         let text = |bytes: &[u8]| Some(bytes.to_vec()).filter(|bytes| !bytes.is_empty());
         let mut identity = Identity {
@@ -57,14 +57,14 @@ impl Identity {
             crash_time: facts.timestamp,
             facts,
         };
-        if let Ok(info) = vmcore.vmcoreinfo().and_then(VmcoreInfo::parse) {
+        if let Some(info) = info {
             identity.add_vmcoreinfo(vmcore, info);
         }
         identity
     }
 
     fn add_vmcoreinfo(&mut self, vmcore: &Vmcore<'_>, info: VmcoreInfo) {
-        self.has_vmcoreinfo = true;
+        self.has_vmcoreinfo = vmcore.vmcoreinfo().is_ok();
         self.page_size = self.page_size.or(Some(info.page_size()));
         self.crash_time = info.crash_time().or(self.crash_time);
         self.build_id = info.value("BUILD-ID").map(String::from);

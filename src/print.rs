@@ -18,7 +18,7 @@ use crashdmesg::render::report_json;
 use crashdmesg::summary::LogState;
 
 use crate::cli::{Filter, Format, Options, Show, VERSION};
-use crate::extract::{Dump, Exit, Failure};
+use crate::extract::{Dump, Exit, Failure, vmcoreinfo};
 use crate::report::write_log_title;
 
 /// Prints what `options` ask for.
@@ -44,7 +44,7 @@ pub fn print_identity(
     let json = options.format != Format::Text;
     let exit = match vmcore {
         Ok(vmcore) => {
-            let identity = Identity::collect(vmcore);
+            let identity = Identity::collect(vmcore, vmcoreinfo(options, vmcore).ok());
             let _ = if json {
                 identity.write_json(&mut out)
             } else {
