@@ -56,7 +56,6 @@ pub mod bytes;
 pub mod dump;
 pub mod error;
 pub mod facts;
-pub mod identify;
 #[cfg(test)]
 mod image;
 pub mod kallsyms;

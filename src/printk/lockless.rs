@@ -12,6 +12,7 @@
 //! Which ids are alive is told by `tail_id` and `head_id`. When these are damaged the generation of the ids found in
 //! the slots tells it as well; see [`Span::from_slots`].
 
+use super::hole::Hole;
 use super::{Caller, Entry, LOG_CONT, Lost, LostKind, Record, flags_and_level, until_nul};
 use crate::addr::VirtAddr;
 use crate::bytes::{Endian, Word, index, wide};
@@ -42,6 +43,8 @@ pub struct Ring {
     infos: VirtAddr,
     data: VirtAddr,
     span: Span,
+    /// True when the numbers of records stand in step with the slots, as in all kernels so far.
+    seq_in_step: bool,
 }
 
 /// The ids that are alive: `count` of them from `first` on.
@@ -49,6 +52,8 @@ pub struct Ring {
 struct Span {
     first: u64,
     count: u64,
+    /// True when tail and head told it, so that each of these ids has its descriptor; else some may never have been.
+    exact: bool,
 }
 
 /// Sizes and offsets of the structures that are read for each record.
@@ -156,27 +161,57 @@ impl Ring {
         )?;
         let count_bits = kernel.read_u32(count_bits_at)?;
         let size_bits = kernel.read_u32(size_bits_at)?;
-        let (count_bits, size_bits) =
-            sizes((count_bits, count_bits_at), (size_bits, size_bits_at))?;
-        let mut ring = Ring {
-            layout: Layout::new(info)?,
-            endian: kernel.endian(),
-            word: kernel.word_size(),
-            count_bits,
-            size_bits,
-            descs,
-            infos,
-            data,
-            span: Span { first: 0, count: 0 },
-        };
         let counter = info.offset("atomic_long_t.counter").unwrap_or(0);
         let id = |name| -> Result<u64> {
             let at = field(&["printk_ringbuffer.desc_ring", name])?;
-            Ok(kernel.read_word(at.wrapping_add(counter))? & ring.id_mask())
+            kernel.read_word(at.wrapping_add(counter))
         };
         let (tail, head) = (id("prb_desc_ring.tail_id")?, id("prb_desc_ring.head_id")?);
-        ring.span = ring.span(kernel, tail, head);
-        Ok(ring)
+        let layout = Layout::new(info)?;
+        let of_sizes = |(count_bits, size_bits)| {
+            let mut ring = Ring {
+                layout,
+                endian: kernel.endian(),
+                word: kernel.word_size(),
+                count_bits,
+                size_bits,
+                descs,
+                infos,
+                data,
+                span: Span {
+                    first: 0,
+                    count: 0,
+                    exact: false,
+                },
+                seq_in_step: false,
+            };
+            let mask = ring.id_mask();
+            ring.span = ring.span(kernel, tail & mask, head & mask);
+            ring.seq_in_step = ring.seq_in_step(kernel);
+            ring
+        };
+        match sizes((count_bits, count_bits_at), (size_bits, size_bits_at))? {
+            [Some(only), None, None] => Ok(of_sizes(only)),
+            several => {
+                let rings = several.into_iter().flatten().map(of_sizes);
+                // Of equals the last is taken, hence from the least likely on.
+                let best = rings.rev().max_by_key(|ring| ring.sound_records(kernel));
+                best.ok_or(Error::Missing { key: "prb" })
+            }
+        }
+    }
+
+    /// How many of the newest records hold together under these sizes.
+    fn sound_records(&self, kernel: &Kernel<'_>) -> u32 {
+        /// Records that are looked at.
+        const SAMPLE: u64 = 64;
+        let mut walk = self.entries(kernel);
+        walk.done = self.span.count.saturating_sub(SAMPLE);
+        let mut sound = 0_u32;
+        while let Some(entry) = walk.next() {
+            sound = sound.saturating_add(u32::from(matches!(entry, Entry::Record(_))));
+        }
+        sound
     }
 
     /// Bytes of text the ring can hold.
@@ -247,6 +282,8 @@ impl Ring {
             || matches!(holds(head.wrapping_sub(1) & mask), Some((true, _)));
         if live < full && known && !newer {
             let tail_is_good = holds(tail).is_none_or(|(same, _)| same) && !older;
+            // Unseen, both may be wrong, and then a wrong million of records would be told of.
+            let is_seen = holds(tail).or_else(|| holds(head)).is_some() || live < 1 << 16;
             let first = if tail_is_good {
                 tail
             } else {
@@ -255,11 +292,13 @@ impl Ring {
             return Span {
                 first,
                 count: (after.wrapping_sub(first)) & mask,
+                exact: tail_is_good && is_seen,
             };
         }
         Span::from_slots(self, kernel).unwrap_or(Span {
             first: tail,
             count: full,
+            exact: false,
         })
     }
 
@@ -271,6 +310,8 @@ impl Ring {
             infos: Window::new(kernel, self.infos, infos_len),
             data: Window::new(kernel, self.data, self.text_size()),
             done: 0,
+            unreadable: None,
+            hole: Hole::default(),
         }
     }
 }
@@ -315,6 +356,7 @@ impl Span {
         Some(Span {
             first,
             count: ring.count(),
+            exact: false,
         })
     }
 }
@@ -323,32 +365,77 @@ impl Ring {
     /// Calls `each` with slot and id of every descriptor that holds a finished record in the slot of its id.
     fn for_each_slot(&self, kernel: &Kernel<'_>, mut each: impl FnMut(u64, u64)) {
         let mut descs = self.descs(kernel);
-        for slot in 0..self.count() {
-            if let Ok(state_var) = self.state_var(&mut descs, slot) {
-                let (state, id) = self.state_and_id(state_var);
-                if matches!(state, COMMITTED | FINALIZED) && self.slot(id) == slot {
-                    each(slot, id);
+        let mut hole = Hole::default();
+        let mut slot = 0;
+        while slot < self.count() {
+            let step = match self.state_var(&mut descs, slot) {
+                Ok(state_var) => {
+                    let (state, id) = self.state_and_id(state_var);
+                    if matches!(state, COMMITTED | FINALIZED) && self.slot(id) == slot {
+                        each(slot, id);
+                    }
+                    hole = Hole::default();
+                    1
                 }
-            }
+                Err(_) => self.rest_of_hole(slot, &mut hole),
+            };
+            slot = slot.saturating_add(step);
         }
+    }
+
+    /// Looks whether the newest infos have numbers that go with their slots: slot `n` is used by the records
+    /// `n + count * lap`. A page that reads as zeros, or random bytes, then show.
+    fn seq_in_step(&self, kernel: &Kernel<'_>) -> bool {
+        /// Infos that are looked at; one that goes with its slot is enough.
+        const SAMPLE: u64 = 16;
+        let newest = self.span.first.wrapping_add(self.span.count);
+        (1..=SAMPLE.min(self.span.count)).any(|back| {
+            let slot = self.slot(newest.wrapping_sub(back));
+            let offset = slot.saturating_mul(wide(self.layout.info));
+            let at = self
+                .infos
+                .wrapping_add(offset.saturating_add(wide(self.layout.seq)));
+            kernel
+                .read_u64(at)
+                .is_ok_and(|seq| seq != 0 && self.slot(seq) == slot)
+        })
+    }
+
+    /// True unless the number of `record` shows that its info is not that of `id`.
+    fn is_of_slot(&self, record: &Record<'_>, id: u64) -> bool {
+        let seq_slot = record.seq.map(|seq| self.slot(seq));
+        !self.seq_in_step || seq_slot.is_none_or(|slot| slot == self.slot(id))
+    }
+
+    /// How many descriptors start in the page in which that of `id` starts, itself and the ones behind it: when it
+    /// cannot be read, neither can they. More than that in a wide hole.
+    fn rest_of_hole(&self, id: u64, hole: &mut Hole) -> u64 {
+        let slot = self.slot(id);
+        let len = wide(self.layout.desc).max(1);
+        let at = self.descs.wrapping_add(slot.saturating_mul(len));
+        let room = limits::PAGE.saturating_sub(at.0 & limits::PAGE.saturating_sub(1));
+        let more = hole.step().saturating_sub(1);
+        let room = room.saturating_add(more.saturating_mul(limits::PAGE));
+        let to_end = self.count().saturating_sub(slot);
+        room.div_ceil(len).min(to_end).max(1)
     }
 }
 
-/// Checks the sizes of the two rings. The kernel makes `size_bits` five more than `count_bits` (`PRB_AVGBITS`), so one
-/// of them can stand in for the other.
-fn sizes(count: (u32, VirtAddr), size: (u32, VirtAddr)) -> Result<(u32, u32)> {
+/// The sizes that the two rings may have, the likeliest first. The kernel makes `size_bits` five more than `count_bits`
+/// (`PRB_AVGBITS`), so either may be told by the other; one answer alone is certain.
+fn sizes(count: (u32, VirtAddr), size: (u32, VirtAddr)) -> Result<[Option<(u32, u32)>; 3]> {
     const AVERAGE_BITS: u32 = 5;
-    let good_count = (1..=limits::PRB_COUNT_BITS)
-        .contains(&count.0)
-        .then_some(count.0);
-    let good_size = (4..=limits::PRB_SIZE_BITS)
-        .contains(&size.0)
-        .then_some(size.0);
-    match (good_count, good_size) {
-        (Some(count), Some(size)) => Ok((count, size)),
-        (Some(count), None) => Ok((count, count.saturating_add(AVERAGE_BITS))),
-        (None, Some(size)) => Ok((size.saturating_sub(AVERAGE_BITS).max(1), size)),
-        (None, None) => Err(Error::Invalid {
+    let count_is_good = (1..=limits::PRB_COUNT_BITS).contains(&count.0);
+    let size_is_good = (4..=limits::PRB_SIZE_BITS).contains(&size.0);
+    let as_told = (count.0, size.0);
+    let by_count = (count.0, count.0.saturating_add(AVERAGE_BITS));
+    let by_size = (size.0.saturating_sub(AVERAGE_BITS).max(1), size.0);
+    match (count_is_good, size_is_good) {
+        (true, true) if as_told == by_count => Ok([Some(as_told), None, None]),
+        (true, true) => Ok([Some(as_told), Some(by_count), Some(by_size)]),
+        (true, false) => Ok([Some(by_count), None, None]),
+        (false, true) => Ok([Some(by_size), None, None]),
+        (false, false) => Err(Error::Invalid {
             what: "prb_desc_ring.count_bits",
             at: At::Virt(count.1),
             value: u64::from(count.0),
@@ -365,6 +452,19 @@ pub struct Walk<'k> {
     data: Window<'k>,
     /// Ids that have been looked at.
     done: u64,
+    /// Ids that follow whose descriptors are known to be unreadable, and why.
+    unreadable: Option<(u64, Error)>,
+    hole: Hole,
+}
+
+/// What the slot of an id holds.
+enum Slot {
+    /// Its descriptor.
+    Taken(Desc),
+    /// A descriptor that was recycled, or never was.
+    Free,
+    /// Something else, where its descriptor must be.
+    Other(u64),
 }
 
 /// A descriptor of the wanted generation.
@@ -386,17 +486,64 @@ impl Walk<'_> {
         while self.done < self.ring.span.count {
             let id = self.ring.span.first.wrapping_add(self.done) & mask;
             self.done = self.done.saturating_add(1);
-            match self.desc(id) {
-                Ok(None) => {}
-                Ok(Some(desc)) => return Some(self.entry(id, &desc)),
-                Err(why) => return Some(Entry::damaged(id, why)),
+            if let Some((count, why)) = self.unreadable.filter(|&(count, _)| count != 0) {
+                self.unreadable = Some((count.saturating_sub(1), why));
+                return Some(Entry::damaged(id, why));
+            }
+            let desc = self.desc(id);
+            if desc.is_ok() {
+                self.hole = Hole::default();
+            }
+            match desc {
+                Ok(Slot::Free) => {}
+                Ok(Slot::Taken(desc)) => return Some(self.entry(id, &desc)),
+                Ok(Slot::Other(state_var)) => return Some(self.other(id, state_var)),
+                Err(why) => {
+                    let hole = self.ring.rest_of_hole(id, &mut self.hole);
+                    let others = hole.saturating_sub(1);
+                    if self.ring.span.exact {
+                        self.unreadable = Some((others, why));
+                    } else {
+                        // Nobody knows whether there are records in the hole: it counts as one.
+                        self.done = self.done.saturating_add(others);
+                    }
+                    return Some(Entry::damaged(id, why));
+                }
             }
         }
         None
     }
 
-    /// The descriptor of `id`, `None` when its slot is free or belongs to another generation.
-    fn desc(&mut self, id: u64) -> Result<Option<Desc>> {
+    /// Tells what another id means in the slot of one that must have had it.
+    fn other(&self, id: u64, state_var: u64) -> Entry<'static> {
+        /// CPUs that may have been between taking an id and writing its descriptor.
+        const WRITERS: u64 = 64;
+        let (_, found) = self.ring.state_and_id(state_var);
+        let before = id.wrapping_sub(self.ring.count()) & self.ring.id_mask();
+        let to_head = self.ring.span.count.saturating_sub(self.done);
+        if to_head < WRITERS && (found == before || state_var == 0) {
+            return Entry::Lost(Lost {
+                what: LostKind::Unfinished { id },
+                salvage: &[],
+            });
+        }
+        let offset = self
+            .ring
+            .slot(id)
+            .saturating_mul(wide(self.ring.layout.desc));
+        Entry::damaged(
+            id,
+            Error::Invalid {
+                what: "prb_desc.state_var",
+                at: At::Virt(self.ring.descs.wrapping_add(offset)),
+                value: state_var,
+                why: "not the id of this descriptor",
+            },
+        )
+    }
+
+    /// What the slot of `id` holds.
+    fn desc(&mut self, id: u64) -> Result<Slot> {
         let layout = &self.ring.layout;
         let word = |raw: &[u8], offset| {
             self.ring
@@ -408,11 +555,15 @@ impl Walk<'_> {
             self.ring.slot(id).saturating_mul(wide(layout.desc)),
             layout.desc,
         )?;
-        let (state, found) = self.ring.state_and_id(word(raw, layout.state_var)?);
-        if found != id || !matches!(state, RESERVED | COMMITTED | FINALIZED) {
-            return Ok(None);
+        let state_var = word(raw, layout.state_var)?;
+        let (state, found) = self.ring.state_and_id(state_var);
+        if found != id && self.ring.span.exact {
+            return Ok(Slot::Other(state_var));
         }
-        Ok(Some(Desc {
+        if found != id || !matches!(state, RESERVED | COMMITTED | FINALIZED) {
+            return Ok(Slot::Free);
+        }
+        Ok(Slot::Taken(Desc {
             state,
             begin: word(raw, layout.begin)?,
             next: word(raw, layout.next)?,
@@ -461,10 +612,29 @@ impl Walk<'_> {
             .endian
             .u16(raw, layout.text_len)
             .map_or(0, u64::from);
-        match self.data.get(block.start, index(text_len.min(block.len))) {
-            Ok(text) => record.text = text,
+        let text_len = if self.ring.is_of_slot(&record, id) {
+            text_len
+        } else {
+            u64::MAX
+        };
+        let text = match self.data.get(block.start, index(text_len.min(block.len))) {
+            Ok(text) => text,
             Err(why) => return Entry::damaged(id, why),
+        };
+        if text_len == u64::MAX {
+            let offset = self.ring.slot(id).saturating_mul(wide(layout.info));
+            let why = Error::Invalid {
+                what: "printk_info.seq",
+                at: At::Virt(self.ring.infos.wrapping_add(offset)),
+                value: record.seq.unwrap_or_default(),
+                why: "not the number of this record",
+            };
+            return Entry::Lost(Lost {
+                what: LostKind::Damaged { id, why },
+                salvage: until_nul(text),
+            });
         }
+        record.text = text;
         Entry::Record(record)
     }
 

@@ -14,6 +14,7 @@ use crate::bytes::Endian;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 
+mod hole;
 mod lockless;
 mod records;
 mod text;
@@ -188,6 +189,10 @@ impl Log {
 }
 
 /// A pass over the log; each entry borrows the reader's buffers until the next.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one of these is alive at a time, on the stack"
+)]
 pub enum Entries<'k> {
     /// See [`Log::Lockless`].
     Lockless(lockless::Walk<'k>),

@@ -9,6 +9,7 @@
 //! where configured, `caller_id u32`. `len` covers all of a record. The dictionary is `KEY=value` items with NULs
 //! between. The writer always leaves room for one empty header at the end, which carries no message.
 
+use super::hole::Hole;
 use super::{Caller, Entry, LOG_CONT, Record, flags_and_level};
 use crate::addr::VirtAddr;
 use crate::bytes::{Endian, index, wide};
@@ -76,20 +77,19 @@ impl Buffer {
     pub(super) fn locate(kernel: &Kernel<'_>) -> Result<Self> {
         let info = kernel.info();
         let addr = kernel.read_ptr(info.symbol("log_buf")?, "log_buf")?;
-        let len_at = info.symbol("log_buf_len")?;
-        let len = u64::from(kernel.read_u32(len_at)?);
-        if !(256..=limits::LOG_BUF_LEN).contains(&len) {
-            let why = "no size of a log buffer";
-            return Err(Error::Invalid {
-                what: "log_buf_len",
-                at: At::Virt(len_at),
-                value: len,
-                why,
-            });
-        }
-        let index_of =
-            |name| -> Result<u64> { Ok(u64::from(kernel.read_u32(info.symbol(name)?)?)) };
-        let (first, next) = (index_of("log_first_idx")?, index_of("log_next_idx")?);
+        // Without a sensible length the records themselves lead through the buffer.
+        let len = info
+            .symbol("log_buf_len")
+            .and_then(|at| kernel.read_u32(at))
+            .map_or(0, u64::from);
+        let sensible = (256..=limits::LOG_BUF_LEN).contains(&len);
+        let len = if sensible { len } else { limits::LOG_BUF_GUESS };
+        // An index that cannot be read is as good as a wrong one.
+        let index_of = |name| {
+            let index = info.symbol(name).and_then(|at| kernel.read_u32(at));
+            index.map_or(u64::MAX, u64::from)
+        };
+        let (first, next) = (index_of("log_first_idx"), index_of("log_next_idx"));
         Ok(Buffer {
             endian: kernel.endian(),
             addr,
@@ -107,22 +107,34 @@ impl Buffer {
 
     pub(super) fn entries<'k>(&self, kernel: &'k Kernel<'k>) -> Walk<'k> {
         let sane = |index: u64| index < self.len && index & ALIGN.wrapping_sub(1) == 0;
-        // Where the newest record ends; without it, everything is looked at.
-        let next = if sane(self.next) { self.next } else { self.len };
-        // Without a start, what is behind the newest record is older than what is before it.
-        let first = if sane(self.first) { self.first } else { next };
-        let wrapped = first > next || !sane(self.first);
-        let (end, second) = if wrapped {
-            (self.len, Some(next))
-        } else {
-            (next, None)
+        let known = |index: u64| Some(index).filter(|&index| sane(index));
+        let (first, next) = (known(self.first), known(self.next));
+        let mut walk = self.walk(kernel, first, next);
+        if first.is_some() && !walk.starts_well() {
+            walk = self.walk(kernel, None, next);
+        }
+        walk
+    }
+
+    /// A pass from the oldest record to the end of the newest, as far as either is known.
+    fn walk<'k>(&self, kernel: &'k Kernel<'k>, first: Option<u64>, next: Option<u64>) -> Walk<'k> {
+        let (at, end, second, beyond) = match (first, next) {
+            (Some(first), Some(next)) if first <= next => {
+                (first, next, None, Some((self.len, Some(first))))
+            }
+            (Some(first), Some(next)) => (first, self.len, Some(next), Some((first, None))),
+            (Some(first), None) => (first, self.len, Some(first), None),
+            // Without a start, what is behind the newest record is older than what is before it.
+            (None, Some(next)) => (next, self.len, Some(next), None),
+            (None, None) => (0, self.len, None, None),
         };
         Walk {
             buffer: *self,
             data: Window::new(kernel, self.addr, self.len),
-            at: first,
+            at,
             end,
             second,
+            beyond,
         }
     }
 }
@@ -137,6 +149,8 @@ pub struct Walk<'k> {
     end: u64,
     /// Where the stretch from index 0 ends that follows.
     second: Option<u64>,
+    /// `end` and `second` for when a sound record reaches over `log_next_idx`, which must then be wrong.
+    beyond: Option<(u64, Option<u64>)>,
 }
 
 /// The lengths in a header.
@@ -149,7 +163,11 @@ struct Header {
 impl Walk<'_> {
     pub(super) fn next(&mut self) -> Option<Entry<'_>> {
         let at = self.next_header()?;
-        match self.header(at) {
+        let header = match self.header(at) {
+            Err(_) if self.second.is_none() && self.reaches_beyond(at) => self.header(at),
+            header => header,
+        };
+        match header {
             Ok(header) => {
                 self.at = at.saturating_add(header.len);
                 Some(self.record(at, &header))
@@ -167,7 +185,7 @@ impl Walk<'_> {
         loop {
             let at = self.at;
             let room = self.end.saturating_sub(at) >= header;
-            let marker = self.second.is_some() && room && self.len_at(at) == Some(0);
+            let marker = self.second.is_some() && room && self.is_marker(at);
             if room && !marker {
                 return Some(at);
             }
@@ -175,10 +193,36 @@ impl Walk<'_> {
         }
     }
 
-    fn len_at(&mut self, at: u64) -> Option<u16> {
-        let layout = self.buffer.layout;
-        let raw = self.data.get(at, layout.header).ok()?;
-        self.buffer.endian.u16(raw, layout.len)
+    /// Whether there is a sound record at `at` that does not end before the last stretch does; moves that end if so.
+    fn reaches_beyond(&mut self, at: u64) -> bool {
+        let Some((end, second)) = self.beyond else {
+            return false;
+        };
+        let old = core::mem::replace(&mut self.end, end);
+        let sound = self
+            .header(at)
+            .is_ok_and(|header| self.goes_on(at.saturating_add(header.len)));
+        if sound {
+            (self.second, self.beyond) = (second, None);
+        } else {
+            self.end = old;
+        }
+        sound
+    }
+
+    /// False when something stands at the start that is no record.
+    fn starts_well(&mut self) -> bool {
+        let at = self.at;
+        at == self.end
+            || self.is_marker(at)
+            || !matches!(self.header(at), Err(Error::Invalid { .. }))
+            || self.reaches_beyond(at)
+    }
+
+    /// Whether the header at `at` is the empty one that says that the next record is at index 0.
+    fn is_marker(&mut self, at: u64) -> bool {
+        let raw = self.data.get(at, self.buffer.layout.header);
+        raw.is_ok_and(|raw| raw.iter().all(|&byte| byte == 0))
     }
 
     /// Reads and checks the header at `at`.
@@ -226,11 +270,14 @@ impl Walk<'_> {
     fn resume_after(&mut self, at: u64, why: Error) -> u64 {
         let mut candidate = at;
         let mut missing = !matches!(why, Error::Invalid { .. });
+        let mut hole = Hole::default();
         loop {
             // What is not in the dump is not there for a whole page.
             let step = if missing {
-                self.to_next_page(candidate)
+                let more = hole.step().saturating_sub(1).saturating_mul(limits::PAGE);
+                self.to_next_page(candidate).saturating_add(more)
             } else {
+                hole = Hole::default();
                 ALIGN
             };
             candidate = candidate.saturating_add(step);
@@ -257,7 +304,7 @@ impl Walk<'_> {
     fn goes_on(&mut self, at: u64) -> bool {
         let mut at = at;
         for _ in 0..2 {
-            if at == self.end || self.len_at(at) == Some(0) {
+            if at == self.end || self.is_marker(at) {
                 return true;
             }
             match self.header(at) {

@@ -5,10 +5,11 @@
 //! its first line has lost its start and is reported as such. `logged_chars` is ignored: it forgets what `dmesg -c`
 //! cleared.
 
+use super::hole::Hole;
 use super::{Entry, Lost, LostKind, Record};
 use crate::addr::VirtAddr;
 use crate::bytes::{index, wide};
-use crate::error::{At, Error, Result};
+use crate::error::Result;
 use crate::kernel::{Kernel, Window};
 use crate::limits;
 
@@ -23,24 +24,31 @@ pub struct Buffer {
     count: u64,
     /// True when older ones were overwritten.
     wrapped: bool,
+    /// True when the length is not known: the log then goes on up to the first blank.
+    to_first_blank: bool,
 }
 
 impl Buffer {
     pub(super) fn locate(kernel: &Kernel<'_>) -> Result<Self> {
         let info = kernel.info();
         let addr = kernel.read_ptr(info.symbol("log_buf")?, "log_buf")?;
-        let len_at = info.symbol("log_buf_len")?;
-        let len = u64::from(kernel.read_u32(len_at)?);
+        let len = info
+            .symbol("log_buf_len")
+            .and_then(|at| kernel.read_u32(at))
+            .map_or(0, u64::from);
         if !len.is_power_of_two() || !(256..=limits::LOG_BUF_LEN).contains(&len) {
-            let why = "no size of a log buffer";
-            return Err(Error::Invalid {
-                what: "log_buf_len",
-                at: At::Virt(len_at),
-                value: len,
-                why,
+            return Ok(Buffer {
+                addr,
+                len: limits::LOG_BUF_GUESS,
+                first: 0,
+                count: limits::LOG_BUF_GUESS,
+                wrapped: true,
+                to_first_blank: true,
             });
         }
-        let end = u64::from(kernel.read_u32(info.symbol("log_end")?)?);
+        // Without the count every character is looked at, from wherever: better a log in two halves than none.
+        let end = info.symbol("log_end").and_then(|at| kernel.read_u32(at));
+        let end = end.map_or(len, u64::from);
         let next = end & len.wrapping_sub(1);
         // The counter has 32 bits: a small one may have wrapped itself, and then the next place is not blank.
         let overwritten = || {
@@ -57,6 +65,7 @@ impl Buffer {
             first,
             count,
             wrapped,
+            to_first_blank: false,
         })
     }
 
@@ -72,6 +81,7 @@ impl Buffer {
             data,
             done: 0,
             line: alloc::vec::Vec::new(),
+            hole: Hole::default(),
         }
     }
 }
@@ -83,6 +93,7 @@ pub struct Walk<'k> {
     /// Characters that have been taken.
     done: u64,
     line: alloc::vec::Vec<u8>,
+    hole: Hole,
 }
 
 /// Characters looked at in one go.
@@ -90,15 +101,34 @@ const PIECE: u64 = 256;
 
 impl Walk<'_> {
     pub(super) fn next(&mut self) -> Option<Entry<'_>> {
-        let start = self.done;
-        if start >= self.buffer.count {
-            return None;
+        let mut start = self.done;
+        loop {
+            if self.done >= self.buffer.count {
+                return None;
+            }
+            if let Err(why) = self.take_line() {
+                self.skip_hole();
+                return Some(Entry::damaged(start, why));
+            }
+            self.hole = Hole::default();
+            if let Some(blank) = self.line.iter().position(|&byte| byte == 0)
+                && self.buffer.to_first_blank
+            {
+                self.line.truncate(blank);
+                self.done = self.buffer.count;
+            }
+            // What was never written is blank; it is met when the count is wrong.
+            let blank = self.line.iter().take_while(|&&byte| byte == 0).count();
+            if blank == 0 && !(self.line.is_empty() && self.buffer.to_first_blank) {
+                break;
+            }
+            self.line.drain(..blank);
+            if !self.line.is_empty() {
+                break;
+            }
+            start = self.done;
         }
         let cut = self.buffer.wrapped && start == 0;
-        if let Err(why) = self.take_line() {
-            self.skip_to_next_page();
-            return Some(Entry::damaged(start, why));
-        }
         let record = parse(&self.line);
         // A line that starts with its level was overwritten up to its very start: nothing of it is gone.
         if cut && record.level.is_none() {
@@ -142,10 +172,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn skip_to_next_page(&mut self) {
+    fn skip_hole(&mut self) {
         let at = self.buffer.first.wrapping_add(self.done) & self.buffer.len.wrapping_sub(1);
         let to_end = self.buffer.len.saturating_sub(at);
-        let step = to_page_end(self.buffer.addr.wrapping_add(at)).min(to_end);
+        let more = self.hole.step().saturating_sub(1);
+        let step = to_page_end(self.buffer.addr.wrapping_add(at))
+            .saturating_add(more.saturating_mul(limits::PAGE))
+            .min(to_end);
         self.done = self.done.saturating_add(step);
     }
 }
