@@ -12,7 +12,7 @@
 use super::expect::Kept;
 use super::{Machine, Message};
 
-mod layout;
+pub mod layout;
 pub use layout::{Age, Layout};
 
 /// `begin` and `next` of a record whose text did not fit.

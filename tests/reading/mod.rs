@@ -82,8 +82,8 @@ pub fn read_file(file: &[u8]) -> Result<Read> {
                         None => u32::MAX,
                     },
                     text: record.text.to_vec(),
-                    subsystem: String::from_utf8(record.subsystem.to_vec()).unwrap(),
-                    device: String::from_utf8(record.device.to_vec()).unwrap(),
+                    subsystem: String::from_utf8_lossy(record.subsystem).into_owned(),
+                    device: String::from_utf8_lossy(record.device).into_owned(),
                     ..Message::default()
                 },
             }),
