@@ -10,7 +10,7 @@ use core::fmt;
 pub struct PhysAddr(pub u64);
 
 /// A virtual address of the crashed kernel, in bytes; 32-bit kernels use the lower half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VirtAddr(pub u64);
 
 /// A page frame number: a physical address divided by the page size.

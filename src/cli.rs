@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use crashdmesg::limits::VMCOREINFO_LEN;
 use crashdmesg::render::log::{Style, TimeFormat};
 use crashdmesg::render::{FACILITIES, LEVELS};
 
-use crate::config::{Config, KEYS, Origin, Settings};
+use crate::config::{CONFIG_FILE, Config, KEYS, Origin, Settings};
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub enum Show {
     BuildId,
     /// The text of VMCOREINFO.
     VmcoreInfo,
+    /// What kind of dump it is.
+    Identity,
 }
 
 /// How records are written.
@@ -52,6 +57,10 @@ pub struct Filter {
 pub struct Options {
     /// The dump, or the parts of one.
     pub dumps: Vec<PathBuf>,
+    /// VMCOREINFO from a file, over what the dump has.
+    pub vmcoreinfo: Option<Vec<u8>>,
+    /// Bytes that are kept of a dump that comes through a pipe.
+    pub pipe_memory: Option<u64>,
     /// Where the output goes, `None` for stdout.
     pub output: Option<PathBuf>,
     /// What is printed.
@@ -75,6 +84,12 @@ pub enum Command {
     Send(Box<Options>, Box<Config>),
     /// To check a configuration file.
     CheckConfig(PathBuf),
+    /// To send a marked report without a crash; of a dump, if one is named.
+    Rehearse(Option<Box<Options>>, Box<Config>),
+    /// To check this machine.
+    Check,
+    /// To say how much memory to reserve.
+    Crashkernel,
     /// To print this and be done.
     Print(String),
 }
@@ -85,14 +100,19 @@ pub const VERSION: &str = concat!("crashdmesg ", env!("CARGO_PKG_VERSION"));
 const HELP: &str = "\
 Usage: crashdmesg [OPTION]... [DUMP]...
 Print the reason and the kernel log of a crash. DUMP is a kernel crash dump, or the
-parts of a split one; by default /proc/vmcore.
+parts of a split one, or - for a pipe; by default /proc/vmcore.
 
 What is printed (default: the report, then the log):
       --log               the log alone: [seconds.micros] text
       --summary           the report alone
       --osrelease  --build-id  --vmcoreinfo
                           only that
+      --identify          what kind of dump it is; with --json as an object
   -o, --output FILE       to FILE (mode 0600) instead of stdout; - is stdout
+
+How the dump is read:
+      --vmcoreinfo=FILE   with this VMCOREINFO (from a dump of the same boot)
+      --pipe-memory MIB   keep at most so much of a pipe (1024, or half of what is free)
 
 The log, as dmesg(1) has it:
   -r, --raw               <N> in front, as the kernel's reader has it
@@ -111,7 +131,13 @@ The log, as dmesg(1) has it:
 
 Sending the report, and as init of a capture kernel: --send URL and other keys
       --help-config       the keys of the configuration
-      --check-config FILE what is wrong in one
+      --config FILE       read them from there   --check-config FILE  what is wrong in one
+
+Before a crash:
+      --check             would a panic of this machine end in a report? Each finding
+                          with its fix; status 0 yes, 1 with warnings, 2 no
+      --rehearse [DUMP]   send a marked report to every target now (of this kernel's log)
+      --crashkernel       print the crashkernel= that this machine needs
 
   -h, --help              this help                -V, --version
 
@@ -126,6 +152,7 @@ no log in it, 4 printed, but part of the log is damaged or missing, 5 not delive
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options::default();
     let mut settings = Settings::default();
+    let mut rehearse = false;
     let mut args = Args {
         args,
         pending: None,
@@ -140,6 +167,13 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Arg::Option(name) if name == "--check-config" => {
                 return Ok(Command::CheckConfig(args.value(&name)?.into()));
             }
+            Arg::Option(name) if name == "--config" => {
+                let path = PathBuf::from(args.value(&name)?);
+                read_config(&mut settings, &path)?;
+            }
+            Arg::Option(name) if name == "--check" => return Ok(Command::Check),
+            Arg::Option(name) if name == "--crashkernel" => return Ok(Command::Crashkernel),
+            Arg::Option(name) if name == "--rehearse" => rehearse = true,
             Arg::Option(name) => {
                 if let Some(text) = apply(&mut options, &name, &mut args)? {
                     return Ok(Command::Print(text));
@@ -147,6 +181,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             }
         }
         args.no_value_left()?;
+    }
+    if rehearse {
+        return rehearsal(options, settings);
     }
     if options.dumps.is_empty() {
         options.dumps.push("/proc/vmcore".into());
@@ -174,6 +211,32 @@ fn config_help() -> String {
     text
 }
 
+/// Takes the settings of a file; the command line's own stay stronger.
+fn read_config(settings: &mut Settings, path: &Path) -> Result<(), String> {
+    let known = settings.issues().len();
+    settings
+        .read_file(path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    match settings.issues().get(known) {
+        Some(issue) => Err(format!("{}: {issue}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// A rehearsal reads the machine's configuration where no target is named.
+fn rehearsal(options: Options, mut settings: Settings) -> Result<Command, String> {
+    let targets = |config: &Config| !config.send.is_empty() || !config.fallback.is_empty();
+    if !targets(&settings.config()) {
+        read_config(&mut settings, Path::new(CONFIG_FILE))?;
+    }
+    let config = settings.config();
+    if !targets(&config) {
+        return Err(format!("{CONFIG_FILE} names no target to rehearse with"));
+    }
+    let dump = (!options.dumps.is_empty()).then(|| Box::new(options));
+    Ok(Command::Rehearse(dump, Box::new(config)))
+}
+
 /// The configuration key that an option sets.
 fn config_key(option: &str) -> Option<&'static str> {
     let name = option.strip_prefix("--")?;
@@ -192,7 +255,12 @@ fn apply<I: Iterator<Item = OsString>>(
         "--summary" => options.show = Show::Summary,
         "--osrelease" => options.show = Show::OsRelease,
         "--build-id" => options.show = Show::BuildId,
-        "--vmcoreinfo" => options.show = Show::VmcoreInfo,
+        "--vmcoreinfo" => match args.optional_text()? {
+            file if file.is_empty() => options.show = Show::VmcoreInfo,
+            file => options.vmcoreinfo = Some(vmcoreinfo(&file)?),
+        },
+        "--identify" => options.show = Show::Identity,
+        "--pipe-memory" => options.pipe_memory = Some(mebibytes(name, &args.text(name)?)?),
         "-o" | "--output" => {
             let path = args.value(name)?;
             options.output = (path != "-").then(|| path.into());
@@ -218,6 +286,23 @@ fn apply<I: Iterator<Item = OsString>>(
         _ => return Err(format!("unknown option {name}")),
     }
     Ok(None)
+}
+
+/// The text of VMCOREINFO in `file`: what `--vmcoreinfo` prints for another dump of the same boot.
+fn vmcoreinfo(file: &str) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    let read =
+        File::open(file).and_then(|file| file.take(VMCOREINFO_LEN + 1).read_to_end(&mut text));
+    read.map_err(|error| format!("--vmcoreinfo={file}: {error}"))?;
+    Ok(text)
+}
+
+fn mebibytes(name: &str, value: &str) -> Result<u64, String> {
+    let number = value
+        .parse::<u64>()
+        .ok()
+        .and_then(|mib| mib.checked_mul(1 << 20));
+    number.ok_or_else(|| format!("{name} {value}: not a number of MiB"))
 }
 
 fn time_format(name: &str) -> Result<TimeFormat, String> {

@@ -54,6 +54,13 @@ pub enum Error {
         /// Which one it is.
         value: u64,
     },
+    /// A file of a known kind that is no dump that can be read.
+    Foreign {
+        /// The kind, with its article.
+        what: &'static str,
+        /// What the user can do.
+        advice: &'static str,
+    },
     /// Something the kernel should have told is not there: a VMCOREINFO key, a symbol, a structure member.
     Missing {
         /// Its name, as the kernel spells it.
@@ -126,6 +133,7 @@ impl fmt::Display for Error {
                 why,
             } => write!(f, "{what} at {at}: {value:#x}, {why}"),
             Error::Unsupported { what, value } => write!(f, "{what} {value:#x} is not supported"),
+            Error::Foreign { what, advice } => write!(f, "this is {what}; {advice}"),
             Error::Missing { key } => write!(f, "{key} is missing"),
             Error::NotInDump { addr } => write!(f, "physical address {addr} is not in the dump"),
             Error::NotMapped { addr, level: 0 } => write!(f, "no translation for {addr}"),

@@ -3,14 +3,15 @@
 use std::io;
 use std::path::Path;
 
-use crashdmesg::dump::{ReadAt, Vmcore};
+use crashdmesg::dump::{ReadAt, Vmcore, search};
 use crashdmesg::error::Error;
 use crashdmesg::kernel::Kernel;
 use crashdmesg::printk::Log;
 use crashdmesg::vmcoreinfo::VmcoreInfo;
 
 use crate::cli::Options;
-use crate::file::FileAt;
+use crate::progress::Progress;
+use crate::sources;
 
 /// How the program ends; the numbers are documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,24 +82,59 @@ pub fn with_dump<T>(
     options: &Options,
     then: impl FnOnce(&Dump<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let open = |path| FileAt::open(path).map_err(|error| Failure::of_file(path, &error));
-    let files = options
-        .dumps
-        .iter()
-        .map(|path| open(path))
-        .collect::<Result<Vec<_>, _>>()?;
-    let sources: Vec<&dyn ReadAt> = files.iter().map(|file| file as &dyn ReadAt).collect();
-    let path = options.dumps.first().map_or(Path::new("-"), |path| path);
-    let of_dump = |error| Failure::of_dump(path, error);
-
-    let vmcore = Vmcore::open(&sources).map_err(of_dump)?;
-    let info = VmcoreInfo::parse(vmcore.vmcoreinfo().map_err(of_dump)?).map_err(of_dump)?;
-    let kernel = Kernel::new(&vmcore, info);
-    let log = Log::locate(&kernel);
-    then(&Dump {
-        path,
-        vmcore: &vmcore,
-        kernel,
-        log,
+    with_vmcore(options, |path, vmcore| {
+        let vmcore = vmcore.map_err(|error| Failure::of_dump(path, error))?;
+        let info = vmcoreinfo(options, vmcore).map_err(|error| Failure::of_dump(path, error))?;
+        let kernel = Kernel::new(vmcore, info);
+        let log = Log::locate(&kernel);
+        then(&Dump {
+            path,
+            vmcore,
+            kernel,
+            log,
+        })
     })
+}
+
+/// Opens the container of `options` and hands it to `then` with its name, or what is wrong with it.
+///
+/// # Errors
+/// Which file cannot be opened, and what `then` says.
+pub fn with_vmcore<T>(
+    options: &Options,
+    then: impl FnOnce(&Path, Result<&Vmcore<'_>, Error>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let files = sources::open(options)?;
+    let sources: Vec<&dyn ReadAt> = files.iter().map(AsRef::as_ref).collect();
+    let path = options.dumps.first().map_or(Path::new("-"), |path| path);
+    match Vmcore::open(&sources) {
+        Ok(vmcore) => then(path, Ok(&vmcore)),
+        Err(error) => then(path, Err(error)),
+    }
+}
+
+/// VMCOREINFO: as the user gave it, else from its note, else from memory.
+///
+/// # Errors
+/// What is wrong with the note, when memory has none either.
+pub fn vmcoreinfo(options: &Options, vmcore: &Vmcore<'_>) -> Result<VmcoreInfo, Error> {
+    if let Some(text) = &options.vmcoreinfo {
+        return VmcoreInfo::parse(text.clone());
+    }
+    let by_note = vmcore.vmcoreinfo().and_then(VmcoreInfo::parse);
+    let why = match by_note {
+        Ok(info) => return Ok(info),
+        Err(why) => why,
+    };
+    let mut progress = Progress::new("searching memory for VMCOREINFO");
+    let mut accept = |text: &[u8]| {
+        let info = VmcoreInfo::parse(text.to_vec());
+        info.is_ok_and(|info| Log::locate(&Kernel::new(vmcore, info)).is_ok())
+    };
+    let endian = vmcore.abi().endian;
+    let found = search::vmcoreinfo(vmcore, endian, &mut accept, &mut |done, all| {
+        progress.at(done, all);
+    });
+    // Without any, what is wrong with the note says more.
+    VmcoreInfo::parse(found.map_err(|_| why)?)
 }

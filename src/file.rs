@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use crashdmesg::dump::ReadAt;
 use crashdmesg::error::{At, Error, Result};
@@ -29,12 +28,11 @@ struct Blocks {
 }
 
 impl FileAt {
-    /// Opens `path` for reading.
+    /// Reads from `file`, which must be seekable.
     ///
     /// # Errors
     /// What the system says, and that a directory is no dump.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    pub fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(io::Error::from(io::ErrorKind::IsADirectory));
@@ -146,7 +144,7 @@ mod tests {
     fn reads_near_the_end_of_a_file_are_whole_or_truncated() {
         let path = std::env::temp_dir().join(format!("crashdmesg-file-{}", std::process::id()));
         std::fs::write(&path, vec![7; BLOCK + 10]).unwrap();
-        let file = FileAt::open(&path).unwrap();
+        let file = FileAt::new(File::open(&path).unwrap()).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(file.len(), Some(BLOCK as u64 + 10));
         let mut buf = [0; 8];

@@ -6,8 +6,15 @@
 /// Longest VMCOREINFO text in bytes. The kernel's own limit is one page; the largest page in use is 64 KiB.
 pub const VMCOREINFO_LEN: u64 = 64 << 10;
 
+/// Most texts of VMCOREINFO that are tried when memory is searched for it: one of this kernel, a few of earlier ones and
+/// of guests.
+pub const VMCOREINFO_TRIES: u64 = 64;
+
 /// Longest `NT_PRSTATUS` note in bytes. The largest in use is ppc64's with 504.
 pub const PRSTATUS_LEN: u64 = 4 << 10;
+
+/// Most notes that are looked at for who wrote a dump; a CPU has up to ten.
+pub const NOTES: u32 = 1 << 16;
 
 /// Most program headers that are looked at. QEMU writes one per mapping when asked for paging, 65535 and more; a
 /// segment takes 32 bytes of ours.
@@ -94,3 +101,14 @@ pub const BLOCKED_TASKS: usize = 64;
 
 /// Most texts of damaged records that a report shows.
 pub const SALVAGE_LINES: u64 = 64;
+/// Most entries of an ORC table; distribution kernels have 450,000.
+pub const ORC_ENTRIES: u32 = 4_000_000;
+
+/// Most frames of a backtrace.
+pub const FRAMES: usize = 64;
+
+/// Places in the code, and ORC entries, that are remembered.
+pub const RECENT_PLACES: usize = 128;
+
+/// Most different backtraces that are kept.
+pub const TRACES: usize = 128;

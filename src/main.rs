@@ -2,9 +2,10 @@
 
 #![deny(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod check;
 mod cli;
 // Wired in by the command line; until then only their tests use them.
 mod config;
@@ -14,14 +15,18 @@ mod extract;
 mod file;
 mod init;
 mod net;
+mod pipe;
 mod print;
+mod progress;
+mod rehearse;
 mod report;
 #[allow(dead_code)]
 mod sink;
+mod sources;
 #[allow(dead_code, unsafe_code)]
 mod sys;
 
-use extract::{Exit, Failure, with_dump};
+use extract::{Exit, Failure, with_dump, with_vmcore};
 
 fn main() -> ExitCode {
     if init::is_init() {
@@ -34,6 +39,11 @@ fn main() -> ExitCode {
         Ok(cli::Command::Print(text)) => {
             print!("{text}");
             Exit::Done
+        }
+        Ok(cli::Command::Read(options)) if options.show == cli::Show::Identity => {
+            or_say(with_vmcore(&options, |path, vmcore| {
+                print::print_identity(path, vmcore, &options)
+            }))
         }
         Ok(cli::Command::Read(options)) => {
             or_say(with_dump(&options, |dump| print::print(dump, &options)))
@@ -48,12 +58,31 @@ fn main() -> ExitCode {
             }))
         }
         Ok(cli::Command::CheckConfig(path)) => check_config(&path),
+        Ok(cli::Command::Rehearse(dump, config)) => {
+            let mut say = |line: &str| eprintln!("crashdmesg: {line}");
+            or_say(match dump {
+                None => rehearse::live(&config, &mut say),
+                Some(options) => {
+                    with_dump(&options, |dump| rehearse::of_dump(dump, &config, &mut say))
+                }
+            })
+        }
+        Ok(cli::Command::Check) => return ExitCode::from(check::run(&root())),
+        Ok(cli::Command::Crashkernel) => {
+            println!("{}", check::crashkernel(&root()));
+            Exit::Done
+        }
         Err(message) => {
             eprintln!("crashdmesg: {message} (--help lists the options)");
             Exit::Usage
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Where the machine's files are; the tests have machines of their own.
+fn root() -> PathBuf {
+    std::env::var_os("CRASHDMESG_ROOT").map_or_else(|| "/".into(), PathBuf::from)
 }
 
 /// How the program ends; a failure is said first.

@@ -7,15 +7,18 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crashdmesg::dump::Vmcore;
 use crashdmesg::error::Error;
+use crashdmesg::identify::Identity;
 use crashdmesg::printk::{Entry, Record};
 use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
-use crashdmesg::render::report::{self as render, About};
+use crashdmesg::render::report::{self, About};
+use crashdmesg::render::report_json;
 use crashdmesg::summary::LogState;
 
 use crate::cli::{Filter, Format, Options, Show, VERSION};
-use crate::extract::{Dump, Exit, Failure};
+use crate::extract::{Dump, Exit, Failure, vmcoreinfo};
 use crate::report::write_log_title;
 
 /// Prints what `options` ask for.
@@ -26,6 +29,41 @@ pub fn print(dump: &Dump<'_>, options: &Options) -> Result<Exit, Failure> {
     let mut out = Output::open(options)?;
     let written = dump.print(options, &mut out);
     out.finish(options, written)
+}
+
+/// Prints what the dump `path` is, also when it is none that can be read.
+///
+/// # Errors
+/// What is wrong with it, when not even its kind is known.
+pub fn print_identity(
+    path: &Path,
+    vmcore: Result<&Vmcore<'_>, Error>,
+    options: &Options,
+) -> Result<Exit, Failure> {
+    let mut out = Output::open(options)?;
+    let json = options.format != Format::Text;
+    let exit = match vmcore {
+        Ok(vmcore) => {
+            let identity = Identity::collect(vmcore, vmcoreinfo(options, vmcore).ok());
+            let _ = if json {
+                identity.write_json(&mut out)
+            } else {
+                write!(out, "{}: {identity}", path.display())
+            };
+            Exit::Done
+        }
+        Err(Error::Foreign { what, advice }) => {
+            let _ = if json {
+                write!(out, "{{\"foreign\":\"{what}\",\"advice\":\"{advice}\"}}")
+            } else {
+                write!(out, "{}: {what}; {advice}", path.display())
+            };
+            Exit::NoLog
+        }
+        Err(error) => return Err(Failure::of_dump(path, error)),
+    };
+    out.line("");
+    out.finish(options, Ok(exit))
 }
 
 impl Dump<'_> {
@@ -39,21 +77,45 @@ impl Dump<'_> {
             Show::OsRelease => out.line(bare("OSRELEASE")?),
             Show::BuildId => out.line(bare("BUILD-ID")?),
             Show::VmcoreInfo => out.bytes(info.text()),
+            // Printed without opening the kernel.
+            Show::Identity => {}
             Show::Log => return self.print_log(options, out),
-            Show::Report | Show::Summary => {
-                let summary = self.summary();
-                let about = About {
-                    program: VERSION,
-                    host: None,
-                };
-                let _ = render::write(out, &summary, &about);
-                if options.show == Show::Report {
-                    let _ = write_log_title(out, &summary);
-                    return self.print_log(options, out);
-                }
+            Show::Summary => self.print_summary(options, out),
+            Show::Report => {
+                self.print_summary(options, out);
+                return self.print_log(options, out);
             }
         }
         Ok(Exit::Done)
+    }
+
+    /// Prints the report without the log. With the log behind it a JSON document goes on where this ends.
+    fn print_summary(&self, options: &Options, out: &mut Output) {
+        let summary = self.summary();
+        let about = About {
+            program: VERSION,
+            host: None,
+        };
+        let alone = options.show == Show::Summary;
+        // Errors stay in `out`.
+        let _ = match (options.format, alone) {
+            (Format::Text, true) => report::write(out, &summary, &about),
+            (Format::Text, false) => {
+                report::write(out, &summary, &about).and_then(|()| write_log_title(out, &summary))
+            }
+            (_, true) => {
+                report_json::write(out, &summary, &about).and_then(|()| out.write_str("\n"))
+            }
+            (format, false) => {
+                let (before, after) = match format {
+                    Format::Json => ("{\n   \"report\": ", ",\n"),
+                    _ => ("{\"report\":", "}\n"),
+                };
+                out.write_str(before)
+                    .and_then(|()| report_json::write(out, &summary, &about))
+                    .and_then(|()| out.write_str(after))
+            }
+        };
     }
 
     /// Prints the log, and on stderr what of it is missing.
@@ -82,6 +144,7 @@ impl Dump<'_> {
             }
         }
         let mut writer = RecordWriter::new(options, style);
+        writer.start(out, options.show == Show::Log);
         let mut state = LogState::default();
         let mut entries = log.entries(&self.kernel);
         while let Some(entry) = entries.next() {
@@ -141,12 +204,10 @@ impl RecordWriter {
 
     /// Writes one record; errors stay in `out`.
     fn write(&mut self, out: &mut Output, record: &Record<'_>) {
-        let before = match (self.format, self.empty) {
-            (Format::Json, true) => "{\n   \"dmesg\": [\n      ",
-            (Format::Json, false) => ",\n      ",
-            _ => "",
-        };
-        let _ = out.write_str(before);
+        let separator = if self.empty { "" } else { ",\n      " };
+        if self.format == Format::Json {
+            let _ = out.write_str(separator);
+        }
         let _ = match self.format {
             Format::Text => self.lines.write(out, record),
             Format::Json | Format::JsonLines => write_json(out, record, self.decode),
@@ -157,12 +218,18 @@ impl RecordWriter {
         self.empty = false;
     }
 
+    /// Opens the list; a report before it has opened the document.
+    fn start(&self, out: &mut Output, alone: bool) {
+        if self.format == Format::Json {
+            let _ = out.write_str(if alone { "{\n" } else { "" });
+            let _ = out.write_str("   \"dmesg\": [\n      ");
+        }
+    }
+
     fn end(&self, out: &mut Output) {
-        let _ = match (self.format, self.empty) {
-            (Format::Json, true) => out.write_str("{\n   \"dmesg\": []\n}\n"),
-            (Format::Json, false) => out.write_str("\n   ]\n}\n"),
-            _ => Ok(()),
-        };
+        if self.format == Format::Json {
+            let _ = out.write_str("\n   ]\n}\n");
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 
 use crashdmesg::facts::Uts;
-use crashdmesg::printk::{Caller, Entry};
 use crashdmesg::render::log::{LineWriter, Style};
 use crashdmesg::render::report::{self as render, About};
 use crashdmesg::summary::Summary;
@@ -14,7 +13,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
 use crate::sink::delivery::{Plan, Verdict, deliver, gasp, verdict};
-use crate::sink::{Meta, Part, Record, Report, Target};
+use crate::sink::{Meta, Part, Record, Report};
 
 /// Delivers the report of a dump to the targets of `config`; `say` gets a line a step.
 ///
@@ -26,24 +25,25 @@ pub fn send(
     config: &Config,
     say: &mut dyn FnMut(&str),
 ) -> Result<Exit, Failure> {
-    let target = |url: &String| {
-        Target::parse(url).map_err(|why| Failure {
-            exit: Exit::Usage,
-            message: format!("{url}: {why}"),
-        })
-    };
-    let targets = |urls: &[String]| urls.iter().map(target).collect::<Result<Vec<_>, _>>();
-    let plan = Plan {
-        send: targets(&config.send)?,
-        fallback: targets(&config.fallback)?,
-        part: config.report,
-        timeout: config.timeout,
-        retries: config.retries,
-    };
-    let report = DumpReport::new(dump, config);
+    send_to(&DumpReport::new(dump, config), config, say)
+}
+
+/// Delivers any report to the targets of `config`.
+///
+/// # Errors
+/// A target that is no URL of ours.
+pub fn send_to(
+    report: &dyn Report,
+    config: &Config,
+    say: &mut dyn FnMut(&str),
+) -> Result<Exit, Failure> {
+    let plan = Plan::new(config).map_err(|message| Failure {
+        exit: Exit::Usage,
+        message,
+    })?;
     let deadline = Deadline::after(config.deadline);
     gasp(&plan, report.meta(), deadline, say);
-    let deliveries = deliver(&plan, &report, deadline, say);
+    let deliveries = deliver(&plan, report, deadline, say);
     Ok(match verdict(&deliveries) {
         Verdict::Delivered | Verdict::Unacknowledged => Exit::Done,
         Verdict::Failed => Exit::NotDelivered,
@@ -51,14 +51,15 @@ pub fn send(
 }
 
 /// A dump with its summary and what the report is called.
-struct DumpReport<'d> {
+pub struct DumpReport<'d> {
     dump: &'d Dump<'d>,
     summary: Summary,
     meta: Meta,
 }
 
 impl<'d> DumpReport<'d> {
-    fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
+    /// Names it.
+    pub fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
         let summary = dump.summary();
         let uts = summary.facts.uts.as_ref();
         let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();
@@ -131,27 +132,8 @@ impl Report for DumpReport<'_> {
             return Ok(());
         };
         let mut entries = log.entries(&self.dump.kernel);
-        let mut count = 0;
         while let Some(entry) = entries.next() {
-            let Entry::Record(record) = entry else {
-                continue;
-            };
-            let caller = match record.caller {
-                Some(Caller::Task(pid)) => format!("T{pid}"),
-                Some(Caller::Cpu(cpu)) => format!("C{cpu}"),
-                None => String::new(),
-            };
-            each(&Record {
-                seq: record.seq.unwrap_or(count),
-                ts_ns: record.ts_ns.unwrap_or(0),
-                level: record.level.unwrap_or(6),
-                facility: record.facility.unwrap_or(0).into(),
-                caller: &caller,
-                text: record.text,
-                subsystem: record.subsystem,
-                device: record.device,
-            })?;
-            count += 1;
+            entry.record().map_or(Ok(()), &mut *each)?;
         }
         Ok(())
     }

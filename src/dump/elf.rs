@@ -9,7 +9,7 @@
 use alloc::vec::Vec;
 
 use super::note::NoteSpan;
-use super::{Abi, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
+use super::{Abi, Facts, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::bytes::{Bytes, Endian, Word, index, wide};
 use crate::error::{At, Error, Result};
@@ -20,6 +20,8 @@ const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 /// `e_phnum` of a file with more program headers than its 16 bits can say; section header 0 then has the number.
 const PN_XNUM: u16 = 0xffff;
+/// `e_flags`: makedumpfile ran out of disk.
+const DUMP_ELF_INCOMPLETE: u32 = 1;
 /// Program headers read in one go.
 const PHDRS_AT_ONCE: u64 = 64;
 
@@ -35,6 +37,8 @@ struct Load {
 pub struct Elf<'s> {
     source: Source<'s>,
     abi: Abi,
+    /// `e_flags`.
+    flags: u32,
     /// Sorted by `paddr`, and no load reaches beyond the start of the next: see [`disjoint`].
     loads: Vec<Load>,
     segments: Vec<Segment>,
@@ -46,6 +50,7 @@ struct Header {
     class: Word,
     endian: Endian,
     machine: Machine,
+    flags: u32,
     phoff: u64,
     phentsize: u64,
     phnum: u64,
@@ -78,6 +83,7 @@ impl<'s> Elf<'s> {
         let mut elf = Elf {
             source,
             abi,
+            flags: header.flags,
             loads: Vec::new(),
             segments: Vec::new(),
             notes: Vec::new(),
@@ -100,6 +106,59 @@ impl<'s> Elf<'s> {
     /// What the program headers say of the memory, in file order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// What headers and notes tell of the dump.
+    pub fn facts(&self) -> Facts {
+        let len = self.source.len().unwrap_or(u64::MAX);
+        let cut = |load: &Load| load.offset.saturating_add(load.filesz) > len;
+        let flat = self.source.flat();
+        // Other machines have meanings of their own for the flag.
+        let flagged = matches!(
+            self.abi.machine,
+            Machine::X86_64 | Machine::I386 | Machine::Aarch64 | Machine::Ppc64 | Machine::S390
+        );
+        let incomplete = if flagged && self.flags & DUMP_ELF_INCOMPLETE != 0 {
+            Some("the disk was full when it was written")
+        } else if flat.is_some_and(|flat| !flat.is_complete()) {
+            Some("the stream has no end mark")
+        } else {
+            let cut = self.loads.iter().any(cut);
+            cut.then_some("the file is cut short")
+        };
+        let sizes = self.loads.iter().map(|load| load.filesz);
+        Facts {
+            container: "ELF",
+            flattened: flat.is_some(),
+            producer: self.producer(),
+            stored: sizes.fold(0, u64::saturating_add),
+            incomplete,
+            ..Facts::default()
+        }
+    }
+
+    /// Who wrote the dump, by what only they write.
+    fn producer(&self) -> Option<&'static str> {
+        const NT_TASKSTRUCT: u32 = 4;
+        let mut notes = self.notes();
+        for _ in 0..limits::NOTES {
+            let note = notes.next()?;
+            let known = [
+                ("QEMU", "QEMU"),
+                ("VBCORE", "VirtualBox"),
+                ("VBCPU", "VirtualBox"),
+                ("ERASEINFO", "makedumpfile"),
+                ("VMCOREINFO_XEN", "a Xen host"),
+                ("Xen", "a Xen host"),
+            ];
+            if let Some(&(_, producer)) = known.iter().find(|(name, _)| note.is_named(name)) {
+                return Some(producer);
+            }
+            if note.kind == NT_TASKSTRUCT && note.is_named("CORE") {
+                return Some("/proc/kcore");
+            }
+        }
+        None
     }
 
     /// The notes of all PT_NOTE segments.
@@ -288,7 +347,7 @@ impl Header {
         input.word(class, "e_entry")?;
         let phoff = input.word(class, "e_phoff")?;
         let shoff = input.word(class, "e_shoff")?;
-        input.u32("e_flags")?;
+        let flags = input.u32("e_flags")?;
         // QEMU writes 8 here in some dumps; nothing depends on it.
         input.u16("e_ehsize")?;
         let phentsize = u64::from(input.u16("e_phentsize")?);
@@ -300,6 +359,7 @@ impl Header {
             class,
             endian,
             machine,
+            flags,
             phoff,
             phentsize,
             phnum,

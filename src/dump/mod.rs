@@ -12,17 +12,21 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::{PhysAddr, VirtAddr};
-use crate::bytes::{Endian, Word};
+use crate::bytes::{Endian, Word, wide};
 use crate::error::{At, Error, Result};
 
 pub mod codec;
 pub mod elf;
+mod facts;
 pub mod flat;
+mod foreign;
 pub mod kdump;
 pub mod note;
+pub mod search;
 mod source;
 
 pub use elf::Elf;
+pub use facts::Facts;
 pub use flat::Flat;
 pub use kdump::Kdump;
 pub use note::{Note, Notes, Prstatus};
@@ -179,17 +183,23 @@ impl<'s> Vmcore<'s> {
             },
             other => other,
         })?;
+        if files.len() > 1 && !kdump::Header::is(&magic) {
+            return Err(Error::Unsupported {
+                what: "a dump in several files, unless they are parts of a split kdump-compressed one; files:",
+                value: wide(files.len()),
+            });
+        }
         match &magic {
-            [0x7f, b'E', b'L', b'F', ..] if files.len() == 1 => Ok(Vmcore {
+            [0x7f, b'E', b'L', b'F', ..] => Ok(Vmcore {
                 container: Container::Elf(Elf::open(source)?),
             }),
-            magic if kdump::Header::is(magic) || files.len() > 1 => Ok(Vmcore {
+            magic if kdump::Header::is(magic) => Ok(Vmcore {
                 container: Container::Kdump(Box::new(Kdump::open(files)?)),
             }),
-            _ => Err(Error::Unsupported {
+            _ => Err(foreign::recognise(&source).unwrap_or(Error::Unsupported {
                 what: "a dump that starts with",
                 value: u64::from_be_bytes(magic),
-            }),
+            })),
         }
     }
 
@@ -198,6 +208,14 @@ impl<'s> Vmcore<'s> {
         match &self.container {
             Container::Elf(elf) => elf.abi(),
             Container::Kdump(kdump) => kdump.abi(),
+        }
+    }
+
+    /// What the container tells of itself.
+    pub fn facts(&self) -> Facts {
+        match &self.container {
+            Container::Elf(elf) => elf.facts(),
+            Container::Kdump(kdump) => kdump.facts(),
         }
     }
 
@@ -217,7 +235,8 @@ impl<'s> Vmcore<'s> {
         }
     }
 
-    /// The text of the VMCOREINFO note.
+    /// The text of the VMCOREINFO note. On s390x, where other tools than the capture kernel leave the note out, the
+    /// kernel's own pointer to it serves as well.
     ///
     /// # Errors
     /// `Missing` when there is none, else what kept it from being read.
@@ -227,7 +246,11 @@ impl<'s> Vmcore<'s> {
         {
             return Ok(text);
         }
-        self.notes().vmcoreinfo()
+        self.notes().vmcoreinfo().or_else(|error| {
+            let s390 = self.abi().machine == Machine::S390;
+            let by_lowcore = s390.then(|| search::by_lowcore(self)).flatten();
+            by_lowcore.ok_or(error)
+        })
     }
 }
 

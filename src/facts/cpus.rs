@@ -71,16 +71,17 @@ pub(super) fn panicked(context: &Context<'_>) -> Result<Option<u32>> {
 pub(super) fn registers(
     context: &Context<'_>,
     notes: &[Result<Prstatus>],
+    hypervisor: bool,
     online: &[u32],
 ) -> Vec<(u32, Prstatus)> {
     let count = count(context).unwrap_or(0);
     let own = (0..count).filter_map(|cpu| Some((cpu, saved(context, cpu).ok()??)));
     let own: Vec<(u32, Prstatus)> = own.collect();
-    if !own.is_empty() {
+    if !own.is_empty() && !hypervisor {
         return own;
     }
     // As many notes as CPUs were online are theirs, in order. Else count: hypervisors write one for each CPU.
-    let ordered = online.len() == notes.len();
+    let ordered = online.len() == notes.len() && !hypervisor;
     let numbered = notes.iter().zip(0_u32..).filter_map(|(note, number)| {
         let cpu = if ordered {
             online.get(index(u64::from(number))).copied()?
@@ -115,6 +116,6 @@ fn saved(context: &Context<'_>, cpu: u32) -> Result<Option<Prstatus>> {
 /// The task that ran on a CPU.
 pub(super) fn current(context: &Context<'_>, cpu: u32) -> Result<VirtAddr> {
     let rq = context.per_cpu("runqueues", cpu)?;
-    let at = rq.wrapping_add(context.layouts.offset("rq.curr")?);
+    let at = rq.wrapping_add(context.offset("rq.curr")?);
     context.kernel.read_ptr(at, "rq.curr")
 }

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::addr::VirtAddr;
-use crate::btf::Layouts;
+use crate::btf::{Layouts, Member};
 use crate::bytes::wide;
 use crate::dump::{Machine, Prstatus, Vmcore};
 use crate::error::{Error, Result};
@@ -16,12 +16,13 @@ use crate::kallsyms::Kallsyms;
 use crate::kallsyms::modules::Module;
 use crate::kernel::Kernel;
 use crate::limits;
-use crate::unwind::Trace;
+use crate::unwind::{Code, Trace, Unwinder};
 
 mod cpus;
 mod names;
 mod system;
 mod tasks;
+mod traces;
 
 /// The names of the machine and its kernel: `struct new_utsname`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,8 +151,8 @@ pub(crate) struct Context<'k> {
     pub(crate) layouts: Layouts,
     /// Why there are no symbols.
     no_symbols: Error,
-    /// Why there are no layouts.
-    no_layouts: Error,
+    /// Why there are no layouts, when there are none.
+    no_layouts: Option<Error>,
 }
 
 impl<'k> Context<'k> {
@@ -161,7 +162,7 @@ impl<'k> Context<'k> {
             kallsyms: None,
             layouts: Layouts::default(),
             no_symbols: Error::Missing { key: "kallsyms" },
-            no_layouts: Error::Missing { key: "BTF" },
+            no_layouts: None,
         };
         match Kallsyms::locate(kernel, names::SYMBOLS) {
             Ok(kallsyms) => {
@@ -183,7 +184,8 @@ impl<'k> Context<'k> {
             Ok(layouts) => context.layouts = layouts,
             Err(why) => {
                 facts.gap("structure layouts (BTF)", why);
-                context.no_layouts = why;
+                context.no_layouts = Some(why);
+                context.layouts = names::without_btf(kernel.word_size());
             }
         }
         context
@@ -196,6 +198,18 @@ impl<'k> Context<'k> {
             Some(kallsyms) => kallsyms.address_of(name),
             None => Err(self.no_symbols),
         })
+    }
+
+    /// A member of a structure.
+    pub(crate) fn member(&self, path: &'static str) -> Result<Member> {
+        self.layouts
+            .member(path)
+            .map_err(|error| self.no_layouts.unwrap_or(error))
+    }
+
+    /// Bytes from the start of a structure to a member.
+    pub(crate) fn offset(&self, path: &'static str) -> Result<u64> {
+        self.member(path).map(|member| member.offset)
     }
 
     /// What is added to a per-CPU symbol for this CPU.
@@ -219,6 +233,12 @@ impl<'k> Context<'k> {
 impl Facts {
     /// Reads what can be read. It cannot fail; what is missing is in `gaps`.
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>) -> Self {
+        // A hypervisor's notes are in the order of its CPUs, and hold their numbers for pids.
+        let mut all = vmcore.notes();
+        let mut hypervisor = false;
+        while let Some(note) = all.next() {
+            hypervisor |= note.is_named("QEMU");
+        }
         let mut notes = Vec::new();
         let mut rest = vmcore.notes();
         while let Some(note) = rest.next_prstatus(kernel.abi()) {
@@ -227,11 +247,11 @@ impl Facts {
                 break;
             }
         }
-        Self::from_notes(&notes, kernel)
+        Self::from_notes(&notes, hypervisor, kernel)
     }
 
     /// The same with the registers that the dump's notes hold.
-    fn from_notes(notes: &[Result<Prstatus>], kernel: &Kernel<'_>) -> Self {
+    fn from_notes(notes: &[Result<Prstatus>], hypervisor: bool, kernel: &Kernel<'_>) -> Self {
         let mut facts = Facts::default();
         let context = Context::new(kernel, &mut facts);
         facts.collect_system(&context);
@@ -240,15 +260,11 @@ impl Facts {
         facts.cpus_online = u32::try_from(online.len()).ok().filter(|&count| count != 0);
         facts.panic_cpu = facts.fact("panic CPU", cpus::panicked(&context)).flatten();
         facts.collect_modules(&context);
-        let members = tasks::Members::new(&context).map_err(|error| match error {
-            Error::Missing { .. } if context.layouts.size("task_struct").is_err() => {
-                context.no_layouts
-            }
-            other => other,
-        });
-        let registers = cpus::registers(&context, notes, &online);
-        facts.collect_cpus(&context, &members, &online, &registers);
+        let members = tasks::Members::new(&context);
+        let registers = cpus::registers(&context, notes, hypervisor, &online);
+        facts.collect_cpus(&context, &members, &online, &registers, hypervisor);
         facts.collect_tasks(&context, &members);
+        facts.collect_traces(&context, &registers);
         facts
     }
 
@@ -304,6 +320,7 @@ impl Facts {
         members: &Result<tasks::Members>,
         online: &[u32],
         registers: &[(u32, Prstatus)],
+        hypervisor: bool,
     ) {
         let mut numbers: Vec<u32> = online.to_vec();
         numbers.extend(registers.iter().map(|(cpu, _)| *cpu));
@@ -326,7 +343,7 @@ impl Facts {
             self.cpus.push(Cpu {
                 number,
                 task,
-                pid: saved.map(|registers| registers.pid),
+                pid: saved.map(|saved| saved.pid).filter(|_| !hypervisor),
                 irqs_off: saved.and_then(|saved| irqs_off(context.kernel.abi().machine, saved)),
                 trace: None,
             });
@@ -357,6 +374,79 @@ impl Facts {
         }
         self.blocked
             .sort_by_key(|blocked| core::cmp::Reverse(blocked.blocked_ns));
+    }
+
+    fn collect_traces(&mut self, context: &Context<'_>, registers: &[(u32, Prstatus)]) {
+        let Some(kallsyms) = &context.kallsyms else {
+            self.gap("backtraces", context.no_symbols);
+            return;
+        };
+        let modules = self.modules.clone().unwrap_or_default();
+        let code = Code::new(context.kernel, kallsyms, &modules);
+        let unwinder = Unwinder::new(context.kernel, &code, traces::orc_bounds(context));
+        if let Some(why) = unwinder.no_orc {
+            self.gap("exact backtraces (ORC)", why);
+        }
+        // The CPU that panicked first: should there be more traces than are kept, its is among them.
+        let panicked = self.panic_cpu;
+        let mut order: Vec<usize> = (0..self.cpus.len()).collect();
+        order.sort_by_key(|&place| self.cpus.get(place).map(|cpu| cpu.number) != panicked);
+        let mut failed = None;
+        for place in order {
+            let Some(cpu) = self.cpus.get(place) else {
+                continue;
+            };
+            let Some((_, saved)) = registers.iter().find(|(number, _)| *number == cpu.number)
+            else {
+                failed = Some(Error::Missing {
+                    key: "the registers of a CPU",
+                });
+                continue;
+            };
+            let trace = traces::of_cpu(context, &unwinder, cpu.number, cpu.task.as_ref(), saved);
+            match trace.and_then(|trace| self.keep(trace)) {
+                Ok(kept) => {
+                    if let Some(cpu) = self.cpus.get_mut(place) {
+                        cpu.trace = Some(kept);
+                    }
+                }
+                Err(why) => failed = Some(why),
+            }
+        }
+        for place in 0..self.blocked.len() {
+            let Some(blocked) = self.blocked.get(place) else {
+                continue;
+            };
+            let trace = traces::of_task(context, &unwinder, &blocked.task);
+            match trace.and_then(|trace| self.keep(trace)) {
+                Ok(kept) => {
+                    if let Some(blocked) = self.blocked.get_mut(place) {
+                        blocked.trace = Some(kept);
+                    }
+                }
+                Err(why) => failed = Some(why),
+            }
+        }
+        if let Some(why) = failed {
+            self.gap("all backtraces", why);
+        }
+    }
+
+    /// Keeps a trace, or finds its like among those that are kept.
+    fn keep(&mut self, trace: Trace) -> Result<usize> {
+        if let Some(place) = self.traces.iter().position(|known| known.is_like(&trace)) {
+            return Ok(place);
+        }
+        if self.traces.len() >= limits::TRACES {
+            let max = wide(limits::TRACES);
+            return Err(Error::Limit {
+                what: "the number of different backtraces",
+                value: max.saturating_add(1),
+                max,
+            });
+        }
+        self.traces.push(trace);
+        Ok(self.traces.len().saturating_sub(1))
     }
 
     /// The CPU that panicked.

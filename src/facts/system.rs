@@ -13,46 +13,45 @@ const UTS_FIELD: usize = 65;
 
 /// The six names of `init_uts_ns`.
 pub(super) fn uts(context: &Context<'_>) -> Result<Uts> {
-    let info = context.kernel.info();
-    let name = info.offset("uts_namespace.name");
-    let name = name.or_else(|_| context.layouts.offset("uts_namespace.name"));
-    let addr = context
-        .symbol("init_uts_ns")?
-        .wrapping_add(name.unwrap_or(0));
+    let at = context.symbol("init_uts_ns")?;
+    // The names were preceded by a reference count until 5.11; VMCOREINFO does not always tell.
     let mut raw = [0; 6 * UTS_FIELD];
-    context.kernel.read_at(addr, &mut raw)?;
+    let offset = [0, 4, 8, 16].into_iter().find(|&offset| {
+        let read = context.kernel.read_at(at.wrapping_add(offset), &mut raw);
+        read.is_ok() && raw.starts_with(b"Linux\0")
+    });
+    if offset.is_none() {
+        context.kernel.read_at(at, &mut raw)?;
+        return Err(Error::Invalid {
+            what: "init_uts_ns.name.sysname",
+            at: At::Virt(at),
+            value: raw.first().copied().map_or(0, u64::from),
+            why: "does not start \"Linux\"",
+        });
+    }
     let mut fields = raw.chunks_exact(UTS_FIELD).map(text);
     let mut next = || fields.next().unwrap_or_default();
-    let uts = Uts {
+    Ok(Uts {
         sysname: next(),
         nodename: next(),
         release: next(),
         version: next(),
         machine: next(),
         domainname: next(),
-    };
-    if uts.sysname != "Linux" {
-        return Err(Error::Invalid {
-            what: "init_uts_ns.name.sysname",
-            at: At::Virt(addr),
-            value: raw.first().copied().map_or(0, u64::from),
-            why: "does not start \"Linux\"",
-        });
-    }
-    Ok(uts)
+    })
 }
 
 /// The timekeeper, which is inside of something that was renamed twice.
 fn timekeeper(context: &Context<'_>) -> Result<VirtAddr> {
-    let seconds = context.layouts.offset("timekeeper.xtime_sec")?;
+    let seconds = context.offset("timekeeper.xtime_sec")?;
     if let Ok(addr) = context.symbol("timekeeper_data") {
         // Since 6.17 an array of struct tk_data.
-        return Ok(addr.wrapping_add(context.layouts.offset("tk_data.timekeeper")?));
+        return Ok(addr.wrapping_add(context.offset("tk_data.timekeeper")?));
     }
     let core = context
         .symbol("tk_core")
         .or_else(|_| context.symbol("timekeeper"))?;
-    if let Ok(offset) = context.layouts.offset("tk_data.timekeeper") {
+    if let Ok(offset) = context.offset("tk_data.timekeeper") {
         return Ok(core.wrapping_add(offset));
     }
     // Before 6.13 `tk_core` was a structure without a name: a sequence count, whose size depends on the configuration,
@@ -71,14 +70,14 @@ fn timekeeper(context: &Context<'_>) -> Result<VirtAddr> {
 
 /// Seconds since 1970 by the timekeeper.
 pub(super) fn wall_time(context: &Context<'_>) -> Result<u64> {
-    let at = timekeeper(context)?.wrapping_add(context.layouts.offset("timekeeper.xtime_sec")?);
+    let at = timekeeper(context)?.wrapping_add(context.offset("timekeeper.xtime_sec")?);
     context.kernel.read_u64(at)
 }
 
 /// Nanoseconds since boot, time in suspend included, when the timekeeper was last updated.
 pub(super) fn uptime(context: &Context<'_>) -> Result<u64> {
     let keeper = timekeeper(context)?;
-    let member = |path| Ok(keeper.wrapping_add(context.layouts.offset(path)?));
+    let member = |path| Ok(keeper.wrapping_add(context.offset(path)?));
     let kernel = context.kernel;
     let base = kernel.read_u64(member("timekeeper.tkr_mono.base")?)?;
     let boot = kernel.read_u64(member("timekeeper.offs_boot")?)?;
@@ -177,7 +176,7 @@ pub(super) fn cpu_khz(context: &Context<'_>) -> Result<u32> {
 
 /// Bytes of memory that is present in all nodes, what is reserved included.
 pub(super) fn memory_present(context: &Context<'_>) -> Result<u64> {
-    let present = context.layouts.offset("pglist_data.node_present_pages")?;
+    let present = context.offset("pglist_data.node_present_pages")?;
     let kernel = context.kernel;
     let pages = if let Ok(node) = context.symbol("contig_page_data") {
         kernel.read_word(node.wrapping_add(present))?

@@ -67,19 +67,19 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(context: &Context<'_>) -> Result<Self> {
-        let layouts = &context.layouts;
-        let state = layouts
+        let state = context
+            .layouts
             .member("task_struct.__state")
-            .or_else(|_| layouts.member("task_struct.state"))?;
+            .or_else(|_| context.member("task_struct.state"))?;
         Ok(Members {
-            tasks: layouts.offset("task_struct.tasks")?,
-            signal: layouts.offset("task_struct.signal")?,
-            thread_node: layouts.offset("task_struct.thread_node")?,
-            thread_head: layouts.offset("signal_struct.thread_head")?,
-            pid: layouts.offset("task_struct.pid")?,
-            comm: layouts.offset("task_struct.comm")?,
+            tasks: context.offset("task_struct.tasks")?,
+            signal: context.offset("task_struct.signal")?,
+            thread_node: context.offset("task_struct.thread_node")?,
+            thread_head: context.offset("signal_struct.thread_head")?,
+            pid: context.offset("task_struct.pid")?,
+            comm: context.offset("task_struct.comm")?,
             state: (state.offset, state.size),
-            exit_state: layouts.offset("task_struct.exit_state")?,
+            exit_state: context.offset("task_struct.exit_state")?,
         })
     }
 
@@ -99,11 +99,10 @@ impl Members {
     /// Reads what is reported of a task.
     pub(super) fn task(&self, context: &Context<'_>, addr: VirtAddr) -> Result<Task> {
         let kernel = context.kernel;
-        let layouts = &context.layouts;
         let (state, exit_state) = self.states(kernel, addr)?;
         let comm = kernel.read_cstr(addr.wrapping_add(self.comm), 16)?;
-        let int = |path| kernel.read_u32(addr.wrapping_add(layouts.offset(path)?));
-        let ppid = layouts
+        let int = |path| kernel.read_u32(addr.wrapping_add(context.offset(path)?));
+        let ppid = context
             .offset("task_struct.real_parent")
             .and_then(|offset| {
                 let parent =
@@ -249,7 +248,7 @@ pub(super) fn blocked_ns(context: &Context<'_>, task: &Task) -> Result<u64> {
         key: "task_struct.cpu",
     };
     let rq = context.per_cpu("runqueues", task.cpu.ok_or(missing)?)?;
-    let clock = context.layouts.offset("rq.clock")?;
+    let clock = context.offset("rq.clock")?;
     let clock = context.kernel.read_u64(rq.wrapping_add(clock))?;
     Ok(clock.saturating_sub(arrival))
 }

@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use super::space::{Lowmem, PAGE_OFFSETS_32, memory_start};
+use super::space::{Lowmem, memory_start};
 use super::tables::{self, Entry, Level, ReadEntry};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
@@ -47,10 +47,7 @@ pub(super) struct Arm {
 impl Arm {
     /// The `guess`-th set-up that the note and the program headers leave open, likeliest first.
     pub(super) fn new(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
-        let lowmem = match Lowmem::from_headers(info, segments) {
-            Some(lowmem) => (guess == 0).then_some(lowmem)?,
-            None => Lowmem::new(info, *PAGE_OFFSETS_32.get(guess)?, memory_start(segments)),
-        };
+        let lowmem = Lowmem::guess(info, segments, memory_start(segments), guess)?;
         let lpae = info.value("CONFIG_ARM_LPAE") == Some("y");
         let top = info.symbol("swapper_pg_dir").ok();
         Some(Arm {

@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use super::space::{Lowmem, PAGE_OFFSETS_32};
+use super::space::Lowmem;
 use super::tables::{self, Entry, Level, ReadEntry};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
@@ -35,10 +35,7 @@ pub(super) struct I386 {
 impl I386 {
     /// The `guess`-th set-up that the note and the program headers leave open, likeliest first.
     pub(super) fn new(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
-        let lowmem = match Lowmem::from_headers(info, segments) {
-            Some(lowmem) => (guess == 0).then_some(lowmem)?,
-            None => Lowmem::new(info, *PAGE_OFFSETS_32.get(guess)?, PhysAddr(0)),
-        };
+        let lowmem = Lowmem::guess(info, segments, PhysAddr(0), guess)?;
         let pae = info.value("CONFIG_X86_PAE") == Some("y");
         let top = info.symbol("swapper_pg_dir").ok();
         Some(I386 {
@@ -173,5 +170,16 @@ mod tests {
             Some(PhysAddr(0x1000_0000))
         );
         assert_eq!(space.linear(VirtAddr(0x0804_8000)), None);
+        let memory = [Segment {
+            vaddr: None,
+            paddr: PhysAddr(0),
+            len: 0x1000_0000,
+        }];
+        let space = I386::new(&info("A=b\n"), &memory, 0).unwrap();
+        assert_eq!(
+            space.linear(VirtAddr(0xd000_0000)),
+            None,
+            "memory has ended"
+        );
     }
 }

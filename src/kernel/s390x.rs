@@ -10,9 +10,9 @@
 //! How many levels there are is written in the first entry of the root. Everything is big-endian. z/Architecture
 //! Principles of Operation, "Dynamic Address Translation"; `arch/s390/include/asm/pgtable.h`.
 
-use super::Mapping;
-use super::space::KERNEL_IMAGE_MAX;
+use super::space::{KERNEL_IMAGE_MAX, memory_end};
 use super::tables::{self, Entry, Level, ReadEntry, low_bits};
+use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::error::{Error, Result};
 use crate::vmcoreinfo::VmcoreInfo;
@@ -47,24 +47,28 @@ pub(super) struct S390x {
     /// Virtual and physical start of the image, where it does not lie in the identity map.
     image: Option<(u64, u64)>,
     amode31: (u64, u64),
-    vmalloc_start: u64,
+    /// The first address above the identity map.
+    identity_end: u64,
 }
 
 impl S390x {
-    pub(super) fn new(info: &VmcoreInfo) -> Self {
+    pub(super) fn new(info: &VmcoreInfo, segments: &[Segment]) -> Self {
+        let identity_base = info.hex("IDENTITYBASE").unwrap_or(0);
+        let memory_end = memory_end(segments).0.saturating_add(identity_base);
+        let vmalloc_start = info.number("VMALLOC_START").unwrap_or(u64::MAX);
         let image = info
             .hex("KERNELOFFSET")
             .ok()
             .zip(info.hex("KERNELOFFPHYS").ok());
         let mut space = S390x {
             root: None,
-            identity_base: info.hex("IDENTITYBASE").unwrap_or(0),
+            identity_base,
             image,
             amode31: (
                 info.hex("SAMODE31").unwrap_or(0),
                 info.hex("EAMODE31").unwrap_or(0),
             ),
-            vmalloc_start: info.number("VMALLOC_START").unwrap_or(u64::MAX),
+            identity_end: memory_end.min(vmalloc_start),
         };
         let top = info.symbol("swapper_pg_dir").ok();
         space.root = top.and_then(|top| space.linear(top));
@@ -101,7 +105,7 @@ impl S390x {
             return Some(PhysAddr(inside.wrapping_add(phys)));
         }
         let inside = addr.0.checked_sub(self.identity_base)?;
-        (addr.0 < self.vmalloc_start).then_some(PhysAddr(inside))
+        (addr.0 < self.identity_end).then_some(PhysAddr(inside))
     }
 }
 
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_first_entry_of_the_root_tells_the_levels() {
-        let space = S390x::new(&info("SYMBOL(swapper_pg_dir)=1000000\n"));
+        let space = S390x::new(&info("SYMBOL(swapper_pg_dir)=1000000\n"), &[]);
         // A region-third root: three levels.
         let entries = [
             (0x100_0000, 0x200_0007),
@@ -165,12 +169,19 @@ mod tests {
             "IDENTITYBASE=0\nKERNELOFFSET=3ffe0000000\nKERNELOFFPHYS=2000000\nSAMODE31=7f0000\nEAMODE31=7f8000\n\
              NUMBER(VMALLOC_START)=0x3df00000000\nSYMBOL(swapper_pg_dir)=3ffe1000000\n",
         );
-        let space = S390x::new(&note);
+        let space = S390x::new(&note, &[]);
         let linear = |addr| space.linear(VirtAddr(addr));
         assert_eq!(space.root, Some(PhysAddr(0x300_0000)));
         assert_eq!(linear(0x3ff_e000_0008), Some(PhysAddr(0x200_0008)));
         assert_eq!(linear(0x7f_0010), Some(PhysAddr(0x7f_0010)));
         assert_eq!(linear(0x1000_0000), Some(PhysAddr(0x1000_0000)));
         assert_eq!(linear(0x3df_0000_0000), None, "vmalloc");
+        let memory = [Segment {
+            vaddr: None,
+            paddr: PhysAddr(0),
+            len: 1 << 30,
+        }];
+        let space = S390x::new(&note, &memory);
+        assert_eq!(space.linear(VirtAddr(1 << 30)), None, "memory has ended");
     }
 }

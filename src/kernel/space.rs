@@ -48,7 +48,7 @@ pub(super) enum AddressSpace {
 /// No kernel image is larger; beyond are modules or vmalloc.
 pub(super) const KERNEL_IMAGE_MAX: u64 = 128 << 20;
 /// Where the linear map of 32 bits starts, by the memory splits a kernel can be configured for, the usual one first.
-pub(super) const PAGE_OFFSETS_32: [u64; 5] = [
+const PAGE_OFFSETS_32: [u64; 5] = [
     0xc000_0000,
     0x8000_0000,
     0x4000_0000,
@@ -71,9 +71,11 @@ impl AddressSpace {
             Machine::Aarch64 => AddressSpace::Aarch64(Aarch64::new(info, segments, guess)?),
             Machine::Arm => AddressSpace::Arm(Arm::new(info, segments, guess)?),
             Machine::Riscv => AddressSpace::Riscv(Riscv::new(info, segments, abi.word, guess)?),
-            Machine::Ppc => AddressSpace::Lowmem(Lowmem::guess(info, segments, guess)?),
+            Machine::Ppc => {
+                AddressSpace::Lowmem(Lowmem::guess(info, segments, PhysAddr(0), guess)?)
+            }
             Machine::Ppc64 => only.map(|()| AddressSpace::Ppc64(Ppc64::new(info)))?,
-            Machine::S390 => only.map(|()| AddressSpace::S390x(S390x::new(info)))?,
+            Machine::S390 => only.map(|()| AddressSpace::S390x(S390x::new(info, segments)))?,
             Machine::Loongarch => {
                 only.map(|()| AddressSpace::Loongarch(Loongarch::new(info, abi.word)))?
             }
@@ -146,31 +148,25 @@ pub(super) struct Lowmem {
 }
 
 impl Lowmem {
-    /// A map from `start` on, onto memory from `phys` on.
-    pub(super) fn new(info: &VmcoreInfo, start: u64, phys: PhysAddr) -> Self {
+    /// The `guess`-th map of memory that starts at `phys`: as a program header shows it that holds a symbol, else one
+    /// for each memory split.
+    pub(super) fn guess(
+        info: &VmcoreInfo,
+        segments: &[Segment],
+        phys: PhysAddr,
+        guess: usize,
+    ) -> Option<Self> {
         /// What every kernel keeps free at the top, for vmalloc and fixed mappings.
         const HIGHEST_END: u64 = 0xf800_0000;
-        Lowmem {
-            start,
-            end: info.number("VMALLOC_START").unwrap_or(HIGHEST_END),
-            phys,
-        }
-    }
-
-    /// The map as a program header shows it that holds a symbol.
-    pub(super) fn from_headers(info: &VmcoreInfo, segments: &[Segment]) -> Option<Self> {
-        let offset = image_offset(info, segments)?;
-        let phys = memory_start(segments);
-        let start = Word::W32.wrap(phys.0.wrapping_add(offset));
-        Some(Lowmem::new(info, start, phys))
-    }
-
-    /// The map of the `guess`-th memory split where no header tells.
-    fn guess(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
-        match Lowmem::from_headers(info, segments) {
-            Some(lowmem) => (guess == 0).then_some(lowmem),
-            None => Some(Lowmem::new(info, *PAGE_OFFSETS_32.get(guess)?, PhysAddr(0))),
-        }
+        let start = match image_offset(info, segments) {
+            Some(offset) => (guess == 0).then(|| Word::W32.wrap(phys.0.wrapping_add(offset)))?,
+            None => *PAGE_OFFSETS_32.get(guess)?,
+        };
+        // Where memory ends, the map does; vmalloc follows.
+        let memory_len = memory_end(segments).0.saturating_sub(phys.0);
+        let vmalloc_start = info.number("VMALLOC_START").unwrap_or(HIGHEST_END);
+        let end = start.saturating_add(memory_len).min(vmalloc_start);
+        Some(Lowmem { start, end, phys })
     }
 
     pub(super) fn translate(&self, addr: VirtAddr) -> Option<PhysAddr> {
@@ -204,6 +200,14 @@ pub(super) fn image_offset(info: &VmcoreInfo, segments: &[Segment]) -> Option<u6
 pub(super) fn memory_start(segments: &[Segment]) -> PhysAddr {
     let starts = segments.iter().map(|segment| segment.paddr);
     starts.min().unwrap_or(PhysAddr(0))
+}
+
+/// The first address above the dump's memory, the highest there is where no header tells.
+pub(super) fn memory_end(segments: &[Segment]) -> PhysAddr {
+    let ends = segments
+        .iter()
+        .map(|segment| PhysAddr(segment.paddr.0.saturating_add(segment.len)));
+    ends.max().unwrap_or(PhysAddr(u64::MAX))
 }
 
 #[cfg(test)]

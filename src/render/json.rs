@@ -78,6 +78,30 @@ impl<'w> Object<'w> {
         self.key(key)?.write_fmt(value)
     }
 
+    /// A field with a string, if there is one.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn optional(&mut self, key: &str, value: Option<&str>) -> fmt::Result {
+        value.map_or(Ok(()), |value| self.string(key, value.as_bytes()))
+    }
+
+    /// A field with a number, if there is one.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn number(&mut self, key: &str, value: Option<u64>) -> fmt::Result {
+        value.map_or(Ok(()), |value| self.raw(key, format_args!("{value}")))
+    }
+
+    /// A field with what `value` displays, as a string.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn display(&mut self, key: &str, value: &dyn fmt::Display) -> fmt::Result {
+        self.string(key, alloc::string::ToString::to_string(value).as_bytes())
+    }
+
     /// Closes the object.
     ///
     /// # Errors
@@ -85,6 +109,27 @@ impl<'w> Object<'w> {
     pub fn end(self) -> fmt::Result {
         self.out.write_char('}')
     }
+}
+
+/// Writes an array; `each` writes one element.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_array<T>(
+    out: &mut dyn fmt::Write,
+    elements: impl IntoIterator<Item = T>,
+    each: &mut dyn FnMut(&mut dyn fmt::Write, T) -> fmt::Result,
+) -> fmt::Result {
+    out.write_char('[')?;
+    let mut first = true;
+    for element in elements {
+        if !first {
+            out.write_char(',')?;
+        }
+        first = false;
+        each(out, element)?;
+    }
+    out.write_char(']')
 }
 
 #[cfg(test)]

@@ -248,6 +248,11 @@ pub(super) fn write_seconds(out: &mut dyn fmt::Write, ns: u64) -> fmt::Result {
     Digits::new(ns % NS / 1000).write_padded(out, 6, "0")
 }
 
+/// Seconds with microseconds, as a number of JSON.
+pub(super) fn write_seconds_number(out: &mut dyn fmt::Write, ns: u64) -> fmt::Result {
+    write!(out, "{}.{:06}", ns / NS, ns % NS / 1000)
+}
+
 /// `2026-11-21T19:23:35`, and microseconds behind `point`.
 fn write_iso(out: &mut dyn fmt::Write, d: &Date, point: char, micros: u64) -> fmt::Result {
     write!(
@@ -301,7 +306,7 @@ pub fn write_json(out: &mut dyn fmt::Write, record: &Record<'_>, decode: bool) -
         }
     }
     if let Some(ts) = record.ts_ns {
-        object.raw("time", format_args!("{}.{:06}", ts / NS, ts % NS / 1000))?;
+        write_seconds_number(object.key("time")?, ts)?;
     }
     match record.caller {
         Some(Caller::Task(pid)) => object.raw("caller", format_args!("\"T{pid}\""))?,

@@ -7,6 +7,7 @@ pub mod escape;
 pub mod json;
 pub mod log;
 pub mod report;
+pub mod report_json;
 
 /// The names of levels 0 to 7, as `dmesg(1)` writes them.
 pub const LEVELS: [&str; 8] = [

@@ -16,8 +16,10 @@ use core::fmt::{self, Write};
 
 use super::date::Date;
 use super::{escape, log};
-use crate::facts::{Facts, Task};
+use crate::bytes::wide;
+use crate::facts::{Cpu, Facts, Task};
 use crate::summary::{Access, Excerpt, Frame, Report, Section, Summary, Taint};
+use crate::unwind::{End, Stack, Trace, Trust};
 
 /// The version of the text's form; it changes when scripts that read it might.
 pub const FORMAT: u32 = 1;
@@ -213,7 +215,7 @@ fn write_panicked(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
 }
 
 /// The state of a task by the kernel's name for it.
-fn state_name(task: &Task) -> &'static str {
+pub(super) fn state_name(task: &Task) -> &'static str {
     match task.state {
         'R' => "TASK_RUNNING",
         'S' => "TASK_INTERRUPTIBLE",
@@ -320,26 +322,98 @@ fn write_text_frame(out: &mut dyn Write, frame: &Frame) -> fmt::Result {
     )
 }
 
-/// What every CPU was doing.
+/// What every CPU was doing, the one that panicked first.
 fn write_cpus(out: &mut dyn Write, facts: &Facts) -> fmt::Result {
     if facts.cpus.is_empty() {
         return Ok(());
     }
-    write_title(out, format_args!("CPUs"))?;
-    for cpu in &facts.cpus {
-        match &cpu.task {
-            Some(task) => write_task(out, task, Some(cpu.number))?,
-            None => write!(out, "CPU: {}", cpu.number)?,
+    write_title(out, format_args!("CPUs, frames by ORC unless marked"))?;
+    let panicked = |cpu: &&Cpu| facts.panic_cpu == Some(cpu.number);
+    let first = facts.cpus.iter().filter(panicked);
+    let cpus = first.chain(facts.cpus.iter().filter(|cpu| !panicked(cpu)));
+    write_traced(out, facts, cpus, &|cpu| cpu.trace, &|out, cpu| {
+        write_cpu(out, facts, cpu)
+    })
+}
+
+fn write_cpu(out: &mut dyn Write, facts: &Facts, cpu: &Cpu) -> fmt::Result {
+    match &cpu.task {
+        Some(task) => write_task(out, task, Some(cpu.number))?,
+        None => write!(out, "CPU: {}", cpu.number)?,
+    }
+    if facts.panic_cpu == Some(cpu.number) {
+        out.write_str("  (panicked)")?;
+    }
+    if cpu.irqs_off == Some(true) {
+        out.write_str("  (interrupts off)")?;
+    }
+    out.write_char('\n')
+}
+
+/// Writes each owner of a backtrace, and the trace behind the last of those that share it.
+fn write_traced<'t, T: 't>(
+    out: &mut dyn Write,
+    facts: &Facts,
+    owners: impl Iterator<Item = &'t T> + Clone,
+    trace: &dyn Fn(&T) -> Option<usize>,
+    write: &dyn Fn(&mut dyn Write, &T) -> fmt::Result,
+) -> fmt::Result {
+    for (place, owner) in owners.clone().enumerate() {
+        let Some(kept) = trace(owner) else {
+            write(out, owner)?;
+            continue;
+        };
+        let shared = |other: &&T| trace(other) == Some(kept);
+        if owners.clone().take(place).any(|other| shared(&other)) {
+            continue;
         }
-        if facts.panic_cpu == Some(cpu.number) {
-            out.write_str("  (panicked)")?;
-        }
-        if cpu.irqs_off == Some(true) {
-            out.write_str("  (interrupts off)")?;
-        }
-        out.write_char('\n')?;
+        owners
+            .clone()
+            .filter(shared)
+            .try_for_each(|other| write(out, other))?;
+        facts
+            .traces
+            .get(kept)
+            .map_or(Ok(()), |trace| write_backtrace(out, trace))?;
     }
     Ok(())
+}
+
+/// ` #0 [stack pointer] function+0xoffset/0xsize [module]`, as crash has it, with the stacks as the kernel marks them.
+fn write_backtrace(out: &mut dyn Write, trace: &Trace) -> fmt::Result {
+    let mut stack = Stack::Task;
+    for (number, frame) in trace.frames.iter().enumerate() {
+        if frame.stack != stack {
+            stack = frame.stack;
+            writeln!(out, "    <{}>", stack.name())?;
+        }
+        let doubt = if frame.trust.is_reliable() { "" } else { "? " };
+        write!(
+            out,
+            "{:>3} [{:016x}] {doubt}{frame}",
+            Number(number),
+            frame.sp.0
+        )?;
+        match frame.trust {
+            Trust::Orc => out.write_char('\n')?,
+            other => writeln!(out, "  ({})", other.name().replace('_', " "))?,
+        }
+    }
+    match trace.end {
+        End::Complete => Ok(()),
+        End::User { pc, sp } => writeln!(out, "    user space: pc {:016x}  sp {:016x}", pc.0, sp.0),
+        End::Broken(why) => writeln!(out, "    ends here: {why}"),
+    }
+}
+
+/// `#12`, right-aligned.
+struct Number(usize);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pad = if self.0 < 10 { " " } else { "" };
+        write!(f, "{pad}#{}", self.0)
+    }
 }
 
 /// `PID: 1  TASK: ffff...  CPU: 0  COMMAND: "init"`, as crash heads a backtrace.
@@ -364,14 +438,23 @@ fn write_blocked(out: &mut dyn Write, facts: &Facts) -> fmt::Result {
         return Ok(());
     };
     write_title(out, format_args!("tasks in uninterruptible sleep: {count}"))?;
-    for blocked in &facts.blocked {
-        write_task(out, &blocked.task, None)?;
-        if let Some(ns) = blocked.blocked_ns {
-            write!(out, "  blocked for {} s", ns / NS)?;
-        }
-        out.write_char('\n')?;
+    write_traced(
+        out,
+        facts,
+        facts.blocked.iter(),
+        &|blocked| blocked.trace,
+        &|out, blocked| {
+            write_task(out, &blocked.task, None)?;
+            if let Some(ns) = blocked.blocked_ns {
+                write!(out, "  blocked for {} s", ns / NS)?;
+            }
+            out.write_char('\n')
+        },
+    )?;
+    match count.checked_sub(wide(facts.blocked.len())) {
+        None | Some(0) => Ok(()),
+        Some(more) => writeln!(out, "and {more} more"),
     }
-    Ok(())
 }
 
 /// Signs of trouble before the reason.
@@ -458,11 +541,24 @@ fn write_gaps(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
     for text in &log.salvage {
         text_field(out, "without its time", text, "")?;
     }
-    summary
-        .facts
-        .gaps
-        .iter()
-        .try_for_each(|gap| writeln!(out, "{}: {}", gap.what, gap.why))
+    // What fails for the same reason stands on one line.
+    let gaps = &summary.facts.gaps;
+    for (place, gap) in gaps.iter().enumerate() {
+        let before = gaps.get(..place).unwrap_or_default();
+        if before.iter().any(|other| other.why == gap.why) {
+            continue;
+        }
+        out.write_str(gap.what)?;
+        let alike = gaps
+            .iter()
+            .skip(place.saturating_add(1))
+            .filter(|other| other.why == gap.why);
+        for other in alike {
+            write!(out, ", {}", other.what)?;
+        }
+        writeln!(out, ": {}", gap.why)?;
+    }
+    Ok(())
 }
 
 /// `Sat Nov 21 19:35:18 UTC 2026`.

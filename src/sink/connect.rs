@@ -131,6 +131,11 @@ impl Stream {
         self.socket.peer_addr()
     }
 
+    /// Our own address.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     /// What is left of this connection's time.
     pub fn deadline(&self) -> Deadline {
         self.deadline

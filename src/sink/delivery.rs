@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::text::{head, line, rfc3339};
 use super::{Attempt, Delivered, Meta, Outcome, Part, Payload, Report, Target, name};
+use crate::config::Config;
 use crate::deadline::Deadline;
 
 /// Longest dying gasp in bytes, with its header.
@@ -42,6 +43,41 @@ pub struct Plan {
     pub timeout: Duration,
     /// Attempts after the first.
     pub retries: u32,
+}
+
+impl Plan {
+    /// The plan of a configuration.
+    ///
+    /// # Errors
+    /// The first target that is none, with what is wrong with it.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let key = config.ssh_key.as_deref().map(|path| ("key", path));
+        let hosts = config.ssh_known_hosts.as_deref();
+        let hosts = hosts.map(|path| ("known_hosts", path));
+        let defaults: Vec<_> = key.into_iter().chain(hosts).collect();
+        let target = |url: &String| {
+            Target::parse_with(url, &defaults).map_err(|why| format!("{}: {why}", shown(url)))
+        };
+        let targets = |urls: &[String]| urls.iter().map(target).collect::<Result<Vec<_>, _>>();
+        Ok(Plan {
+            send: targets(&config.send)?,
+            fallback: targets(&config.fallback)?,
+            part: config.report,
+            timeout: config.timeout,
+            retries: config.retries,
+        })
+    }
+}
+
+/// A URL that may be wrong, for a message: without what may be a password or a token.
+fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or("");
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://...{}", &url[..scheme], &url[at..])
+        }
+        _ => url.to_string(),
+    }
 }
 
 /// What became of one target.
@@ -330,6 +366,20 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(2));
         assert!(done[1].has_it(), "{}", done[1]);
         assert!(done[0].to_string().contains("failed"));
+    }
+
+    #[test]
+    fn a_wrong_target_is_named_without_its_secrets() {
+        let mut config = Config {
+            send: vec!["http://u:secret@h:0/x?token=secret".into()],
+            ..Config::default()
+        };
+        let why = Plan::new(&config).err().unwrap();
+        assert!(why.starts_with("http://...@h:0/x: ") && !why.contains("secret"));
+        config.send = vec!["ssh://h/x".into()];
+        assert!(Plan::new(&config).is_err());
+        config.ssh_known_hosts = Some("/etc/known_hosts".into());
+        Plan::new(&config).ok().unwrap();
     }
 
     #[test]

@@ -35,7 +35,11 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
     json_pair("_index", index, out);
     let report = name::safe(&meta.report_id);
     match entry.record {
-        Some(record) => json_pair("_id", &format!("{report}-{}", record.seq), out),
+        Some(record) => {
+            // Before 5.10 records have no number; their position does as well.
+            let seq = record.seq.unwrap_or(entry.index);
+            json_pair("_id", &format!("{report}-{seq}"), out);
+        }
         None => json_pair("_id", &format!("{report}-summary"), out),
     }
     out.extend(b"}}\n{");
@@ -66,16 +70,18 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
     }
     match entry.record {
         Some(record) => {
-            let _ = write!(
-                out,
-                "{}\"seq\":{},\"monotonic_ns\":{},\"facility\":{}",
-                if out.ends_with(b"{") { "" } else { "," },
-                record.seq,
-                record.ts_ns,
-                record.facility
-            );
             for (key, value) in [
-                ("caller", record.caller),
+                ("seq", record.seq),
+                ("monotonic_ns", record.ts_ns),
+                ("facility", record.facility.map(u64::from)),
+            ] {
+                if let Some(value) = value {
+                    let comma = if out.ends_with(b"{") { "" } else { "," };
+                    let _ = write!(out, "{comma}\"{key}\":{value}");
+                }
+            }
+            for (key, value) in [
+                ("caller", entry.caller),
                 ("subsystem", &line(record.subsystem)),
                 ("device", &line(record.device)),
             ] {

@@ -28,7 +28,8 @@ pub const FORMAT: Format = Format {
 fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
     let meta = context.meta;
     let _ = writeln!(out, "__REALTIME_TIMESTAMP={}", entry.wall_ns / 1000);
-    let since_boot = entry.record.map_or(meta.last_ts_ns, |r| r.ts_ns);
+    let since_boot = entry.record.and_then(|r| r.ts_ns);
+    let since_boot = since_boot.unwrap_or(meta.last_ts_ns);
     let _ = writeln!(out, "__MONOTONIC_TIMESTAMP={}", since_boot / 1000);
     // journal-remote refuses entries without a boot id.
     let boot = meta.boot_id.as_str();
@@ -42,10 +43,18 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
         Some(record) => {
             field("_TRANSPORT", "kernel", out);
             field("SYSLOG_IDENTIFIER", "kernel", out);
-            let _ = writeln!(out, "SYSLOG_FACILITY={}", record.facility.min(23));
-            let _ = writeln!(out, "_SOURCE_MONOTONIC_TIMESTAMP={}", record.ts_ns / 1000);
-            let _ = writeln!(out, "CRASHDMESG_SEQ={}", record.seq);
-            field("CRASHDMESG_CALLER", record.caller, out);
+            let _ = writeln!(
+                out,
+                "SYSLOG_FACILITY={}",
+                record.facility.unwrap_or(0).min(23)
+            );
+            if let Some(ts_ns) = record.ts_ns {
+                let _ = writeln!(out, "_SOURCE_MONOTONIC_TIMESTAMP={}", ts_ns / 1000);
+            }
+            if let Some(seq) = record.seq {
+                let _ = writeln!(out, "CRASHDMESG_SEQ={seq}");
+            }
+            field("CRASHDMESG_CALLER", entry.caller, out);
             field("_KERNEL_SUBSYSTEM", &line(record.subsystem), out);
             field("_KERNEL_DEVICE", &line(record.device), out);
         }
@@ -57,7 +66,10 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
             field("CRASHDMESG_PANIC", &line(meta.panic.as_bytes()), out);
         }
     }
-    field("MESSAGE", entry.text, out);
+    match entry.text {
+        "" => out.extend(b"MESSAGE=\n"),
+        text => field("MESSAGE", text, out),
+    }
     out.push(b'\n');
 }
 

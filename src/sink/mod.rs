@@ -8,27 +8,39 @@
 //! `Content-Length` is found by a counting pass and a retry starts by reading again.
 
 mod batch;
+pub mod block;
 mod connect;
 pub mod delivery;
+pub mod device;
 mod elastic;
+mod file;
+mod ftp;
+mod gelf;
 mod http;
 mod journal;
 mod json;
 mod loki;
 mod name;
+mod netconsole;
+mod nfs;
 mod otlp;
 mod payload;
+mod program;
 mod raw;
 mod relp;
 mod sha256;
+mod ssh;
 mod syslog;
 mod target;
 mod text;
+mod tftp;
 mod url;
 
 use std::fmt;
 use std::io;
 
+pub use connect::resolve;
+pub use crashdmesg::printk::Record;
 pub use payload::{Attempt, Entry, Payload};
 pub use target::Target;
 
@@ -74,27 +86,6 @@ pub struct Meta {
     pub signature: String,
     /// Identifies this report, so that a retry is recognised as the same.
     pub report_id: String,
-}
-
-/// One record of the kernel log.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Record<'a> {
-    /// Sequence number.
-    pub seq: u64,
-    /// Nanoseconds since boot by the crashed kernel's log clock.
-    pub ts_ns: u64,
-    /// Level, 0 (emergency) to 7 (debug).
-    pub level: u8,
-    /// Facility, 0 (kernel) to 23.
-    pub facility: u32,
-    /// Who printed it, `T1` or `C0`; empty when unknown.
-    pub caller: &'a str,
-    /// The text: any bytes, possibly several lines, no newline at the end.
-    pub text: &'a [u8],
-    /// The device dictionary's SUBSYSTEM; empty when there is none.
-    pub subsystem: &'a [u8],
-    /// The device dictionary's DEVICE; empty when there is none.
-    pub device: &'a [u8],
 }
 
 /// What is delivered.

@@ -13,7 +13,7 @@
 //! letters, digits, `-`, `_` and inner dots of it are used.
 
 use super::Meta;
-use super::text::civil;
+use crashdmesg::render::date::Date;
 
 /// The name of a report in a directory.
 const NAME: &str = "%h-%t-%s.txt";
@@ -28,6 +28,13 @@ pub fn fill(path: &str, meta: &Meta) -> String {
     if path.is_empty() || path.ends_with('/') {
         expand(NAME, meta, &mut out);
     }
+    out
+}
+
+/// Any text with its names filled in.
+pub fn expanded(text: &str, meta: &Meta) -> String {
+    let mut out = String::new();
+    expand(text, meta, &mut out);
     out
 }
 
@@ -70,8 +77,12 @@ pub fn host(meta: &Meta) -> String {
 fn time(seconds: Option<u64>) -> String {
     match seconds {
         Some(seconds) => {
-            let (y, mo, d, h, mi, s) = civil(seconds);
-            format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
+            let date = Date::from_unix(seconds);
+            let Date {
+                year, month, day, ..
+            } = date;
+            let (hour, minute, second) = (date.hour, date.minute, date.second);
+            format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
         }
         None => "unknown-time".into(),
     }

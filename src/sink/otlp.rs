@@ -59,9 +59,9 @@ fn entry(_: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
         Some(record) => {
             attribute("crash.entry", "record", out);
             number("log.seq", record.seq, out);
-            number("log.syslog.facility", record.facility.into(), out);
+            number("log.syslog.facility", record.facility.map(u64::from), out);
             number("log.monotonic_ns", record.ts_ns, out);
-            attribute("log.caller", record.caller, out);
+            attribute("log.caller", entry.caller, out);
             attribute("log.subsystem", &line(record.subsystem), out);
             attribute("log.device", &line(record.device), out);
         }
@@ -81,7 +81,11 @@ fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
     out.extend(b"}}");
 }
 
-fn number(key: &str, value: u64, out: &mut Vec<u8>) {
+/// Adds an attribute if there is a number.
+fn number(key: &str, value: Option<u64>, out: &mut Vec<u8>) {
+    let Some(value) = value else {
+        return;
+    };
     start(key, out);
     // int64 is signed, and a string in JSON.
     let value = i64::try_from(value).unwrap_or(i64::MAX);

@@ -1,8 +1,11 @@
 //! What one target gets: the report or its records, and what was tried before.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use crashdmesg::printk::Caller;
 
 use super::name;
 use super::text::{Count, printable};
@@ -10,6 +13,12 @@ use super::{Failure, Meta, Part, Reason, Record, Report};
 
 /// Longest summary sent as a record of its own.
 const SUMMARY_LEN: usize = 64 << 10;
+
+/// Level of the summary: critical.
+const SUMMARY_LEVEL: u8 = 2;
+
+/// Level of a record that has none of its own (`MESSAGE_LOGLEVEL_DEFAULT`): warning.
+const DEFAULT_LEVEL: u8 = 4;
 
 /// Stands before what was tried before, at the end of the text.
 const TRAILER: &str = "---- delivery ----";
@@ -44,8 +53,10 @@ pub struct Entry<'a> {
     pub record: Option<&'a Record<'a>>,
     /// Wall clock in nanoseconds since 1970.
     pub wall_ns: u64,
-    /// Level, 0 to 7.
+    /// Level, 0 to 7; what the kernel takes for text without one, when the log does not tell.
     pub level: u8,
+    /// Who logged it, as `T1` or `C0`; empty when unknown.
+    pub caller: &'a str,
     /// Printable; may hold several lines.
     pub text: &'a str,
 }
@@ -95,6 +106,24 @@ impl<'a> Payload<'a> {
         Ok(())
     }
 
+    /// Writes the log and then the summary, for a medium that keeps the end.
+    ///
+    /// # Errors
+    /// The first error of `out`.
+    pub fn write_summary_last(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = Counted {
+            out,
+            count: &self.written,
+        };
+        if self.part != Part::Summary {
+            self.report.write(Part::Log, &mut out)?;
+        }
+        if self.part != Part::Log {
+            self.report.write(Part::Summary, &mut out)?;
+        }
+        Ok(())
+    }
+
     /// Length of the text, by writing it to nowhere.
     pub fn len(&self) -> u64 {
         let mut count = Count::default();
@@ -117,7 +146,8 @@ impl<'a> Payload<'a> {
                 index,
                 record: None,
                 wall_ns: self.end_ns,
-                level: 2,
+                level: SUMMARY_LEVEL,
+                caller: "",
                 text: &text,
             })?;
             index += 1;
@@ -127,18 +157,26 @@ impl<'a> Payload<'a> {
         }
         let last_ts = self.meta().last_ts_ns;
         let mut text = String::new();
+        let mut caller = String::new();
         let mut failed = Ok(());
         let read = self.report.records(&mut |record| {
             text.clear();
             printable(record.text, &mut text);
+            caller.clear();
+            // A string takes whatever is written.
+            let _ = match record.caller {
+                Some(Caller::Task(pid)) => write!(caller, "T{pid}"),
+                Some(Caller::Cpu(cpu)) => write!(caller, "C{cpu}"),
+                None => Ok(()),
+            };
+            let ts_ns = record.ts_ns.unwrap_or(last_ts);
             let entry = Entry {
                 index,
                 record: Some(record),
                 // CRASHTIME tells when the last record was printed, to the second.
-                wall_ns: self
-                    .end_ns
-                    .saturating_sub(last_ts.saturating_sub(record.ts_ns)),
-                level: record.level & 7,
+                wall_ns: self.end_ns.saturating_sub(last_ts.saturating_sub(ts_ns)),
+                level: record.level.unwrap_or(DEFAULT_LEVEL) & 7,
+                caller: &caller,
                 text: &text,
             };
             index += 1;
@@ -249,7 +287,7 @@ pub mod tests {
                 self.records(&mut |r| {
                     let mut text = String::new();
                     printable(r.text, &mut text);
-                    writeln!(out, "[{:5}.{:06}] {text}", 0, r.ts_ns / 1000)
+                    writeln!(out, "[{:5}.{:06}] {text}", 0, r.ts_ns.unwrap_or(0) / 1000)
                 })?;
             }
             Ok(())
@@ -259,22 +297,27 @@ pub mod tests {
             for i in 0..self.records {
                 let text = format!("record {i}");
                 each(&Record {
-                    seq: i,
-                    ts_ns: 1000 * (i + 1),
-                    level: (i % 8) as u8,
-                    caller: "T1",
+                    seq: Some(i),
+                    ts_ns: Some(1000 * (i + 1)),
+                    level: Some((i % 8) as u8),
+                    facility: Some(0),
+                    continues: false,
+                    caller: Some(Caller::Task(1)),
                     text: text.as_bytes(),
-                    ..Record::default()
+                    subsystem: b"",
+                    device: b"",
                 })?;
             }
             each(&Record {
-                seq: self.records,
-                ts_ns: self.meta.last_ts_ns,
-                level: 3,
+                seq: Some(self.records),
+                ts_ns: Some(self.meta.last_ts_ns),
+                level: Some(3),
+                facility: None,
+                continues: false,
+                caller: None,
                 text: HOSTILE,
                 subsystem: b"pci",
                 device: b"+pci:0000:00:1f.2",
-                ..Record::default()
             })
         }
     }
@@ -288,7 +331,7 @@ pub mod tests {
             .entries(&mut |e| {
                 seen.push((
                     e.index,
-                    e.record.map(|r| r.seq),
+                    e.record.and_then(|r| r.seq),
                     e.wall_ns,
                     e.text.to_string(),
                 ));

@@ -75,16 +75,16 @@ impl Header {
         let (subsystem, device);
         match entry.record {
             Some(record) => {
-                seq = record.seq.to_string();
+                seq = record.seq.map(|seq| seq.to_string()).unwrap_or_default();
                 subsystem = super::text::line(record.subsystem);
                 device = super::text::line(record.device);
                 more = [
                     ("seq", &seq),
-                    ("caller", record.caller),
+                    ("caller", entry.caller),
                     ("subsystem", &subsystem),
                     ("device", &device),
                 ];
-                facility = record.facility.min(23);
+                facility = u32::from(record.facility.unwrap_or(0).min(23));
                 kind = "KERNEL";
             }
             None => {
@@ -226,6 +226,7 @@ mod tests {
             record: None,
             wall_ns: 0,
             level: 2,
+            caller: "",
             text: &text,
         };
         let mut whole = String::new();

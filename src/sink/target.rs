@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
-use super::{elastic, http, journal, loki, otlp, raw, relp, syslog};
+use super::{
+    block, device, elastic, file, ftp, gelf, http, journal, loki, netconsole, nfs, otlp, program,
+    raw, relp, ssh, syslog, tftp,
+};
 use crate::deadline::Deadline;
 
 /// The protocols.
@@ -19,6 +22,18 @@ enum Kind {
     Relp,
     Http,
     Batch(&'static Format),
+    Netconsole,
+    Gelf,
+    GelfTcp,
+    Tftp,
+    Ftp,
+    File,
+    Block,
+    Pmsg,
+    Console,
+    Exec,
+    Ssh,
+    Nfs,
 }
 
 /// What a scheme's URL looks like.
@@ -45,6 +60,48 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         Kind::SyslogTcp,
         Form::Host,
         &["part", "timeout"],
+    ),
+    (
+        "netconsole",
+        Kind::Netconsole,
+        Form::Host,
+        &["part", "timeout", "release"],
+    ),
+    ("gelf", Kind::Gelf, Form::Host, &["part", "timeout"]),
+    ("gelf+tcp", Kind::GelfTcp, Form::Host, &["part", "timeout"]),
+    (
+        "tftp",
+        Kind::Tftp,
+        Form::Host,
+        &["part", "timeout", "blksize"],
+    ),
+    ("ftp", Kind::Ftp, Form::Host, &["part", "timeout"]),
+    ("file", Kind::File, Form::Path, &["part", "timeout"]),
+    (
+        "block",
+        Kind::Block,
+        Form::Path,
+        &["part", "timeout", "force"],
+    ),
+    ("pmsg", Kind::Pmsg, Form::Path, &["part", "timeout"]),
+    (
+        "console",
+        Kind::Console,
+        Form::Path,
+        &["part", "timeout", "rate"],
+    ),
+    ("exec", Kind::Exec, Form::Verbatim, &[]),
+    (
+        "ssh",
+        Kind::Ssh,
+        Form::Host,
+        &["part", "timeout", "key", "known_hosts", "program"],
+    ),
+    (
+        "nfs",
+        Kind::Nfs,
+        Form::Host,
+        &["part", "timeout", "vers", "export"],
     ),
     ("relp", Kind::Relp, Form::Host, &["part", "timeout"]),
     (
@@ -100,6 +157,14 @@ impl Target {
     /// # Errors
     /// One line that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Target::parse_with(text, &[])
+    }
+
+    /// Parses and checks a target's URL; `defaults` are options for those schemes that know them.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it.
+    pub fn parse_with(text: &str, defaults: &[(&str, &str)]) -> Result<Self, String> {
         let lookup = |scheme: &str| SCHEMES.iter().find(|(name, ..)| *name == scheme);
         let url = Url::parse(text, |scheme| {
             lookup(scheme).map(|&(_, _, form, options)| Rules {
@@ -109,16 +174,21 @@ impl Target {
                 verbatim: form == Form::Verbatim,
             })
         });
-        let url = url.map_err(|why| {
+        let mut url = url.map_err(|why| {
             if text.starts_with("https:") || text.contains("+https:") {
                 return "https is not spoken: there is no TLS in here; use http, ssh or exec"
                     .into();
             }
             why
         })?;
-        let Some(&(_, kind, ..)) = lookup(&url.scheme) else {
+        let Some(&(_, kind, _, options)) = lookup(&url.scheme) else {
             return Err(format!("scheme \"{}\" is not one of ours", url.scheme));
         };
+        for (key, value) in defaults {
+            if options.contains(key) && url.option(key).is_none() {
+                url.options.push((key.to_string(), value.to_string()));
+            }
+        }
         let part = match url.option("part") {
             None => None,
             Some("full") => Some(Part::Full),
@@ -131,8 +201,15 @@ impl Target {
             }
         };
         let timeout = url.number("timeout", (1, 86_400))?.map(Duration::from_secs);
-        if matches!(kind, Kind::Http | Kind::Batch(_)) {
-            http::check(&url)?;
+        match kind {
+            Kind::Http | Kind::Batch(_) => http::check(&url)?,
+            Kind::Tftp => tftp::check(&url)?,
+            Kind::Exec => program::check(&url)?,
+            Kind::Ssh => ssh::check(&url)?,
+            Kind::Nfs => nfs::check(&url)?,
+            Kind::File | Kind::Block => file::check(&url)?,
+            Kind::Console => device::check(&url)?,
+            _ => {}
         }
         Ok(Target {
             url,
@@ -149,7 +226,11 @@ impl Target {
 
     /// How much of the report it wants.
     pub fn part(&self) -> Part {
-        self.part.unwrap_or(Part::Full)
+        self.part.unwrap_or(match self.kind {
+            // A serial line takes seconds for a screenful.
+            Kind::Console => Part::Summary,
+            _ => Part::Full,
+        })
     }
 
     /// How long all attempts together may take, when its URL tells.
@@ -175,6 +256,18 @@ impl Target {
             Kind::SyslogTcp => syslog::tcp(url, payload, attempt, deadline),
             Kind::Relp => relp::send(url, payload, attempt, deadline),
             Kind::Http => http::send(url, payload, attempt, deadline),
+            Kind::Exec => program::exec(url, payload, deadline),
+            Kind::Ssh => ssh::send(url, payload, deadline),
+            Kind::Nfs => nfs::send(url, payload, deadline),
+            Kind::File => file::send(url, payload, deadline),
+            Kind::Block => block::send(url, payload, deadline),
+            Kind::Pmsg => device::pmsg(url, payload, deadline),
+            Kind::Console => device::console(url, payload, deadline),
+            Kind::Netconsole => netconsole::send(url, payload, deadline),
+            Kind::Gelf => gelf::udp(url, payload, deadline),
+            Kind::GelfTcp => gelf::tcp(url, payload, attempt, deadline),
+            Kind::Tftp => tftp::send(url, payload, attempt, deadline),
+            Kind::Ftp => ftp::send(url, payload, attempt, deadline),
             Kind::Batch(format) => batch::send(format, url, payload, attempt, deadline),
         }
     }
@@ -182,7 +275,8 @@ impl Target {
     /// Sends a dying gasp if this target takes datagrams: one, at most 1200 bytes, nothing awaited.
     pub fn gasp(&self, meta: &Meta, text: &str, deadline: Deadline) -> Option<Delivered> {
         match self.kind {
-            Kind::Udp => Some(raw::gasp(&self.url, text, deadline)),
+            Kind::Gelf => Some(gelf::gasp(&self.url, meta, text, deadline)),
+            Kind::Udp | Kind::Netconsole => Some(raw::gasp(&self.url, text, deadline)),
             Kind::Syslog => Some(syslog::gasp(&self.url, meta, text, deadline)),
             _ => None,
         }

@@ -4,33 +4,22 @@
 //! [`json`]. No sink writes text of the crashed kernel in any other way, so none can be made to start a record, a
 //! header or a terminal escape sequence of the log's choice.
 
+use std::fmt;
 use std::io::{self, Write};
+
+use crashdmesg::render::date::Date;
+use crashdmesg::render::escape::write_with;
+use crashdmesg::render::json::write_string;
 
 /// Appends `bytes` as valid UTF-8: tabs and newlines stay, other control characters and invalid bytes become `\xNN`.
 pub fn printable(bytes: &[u8], out: &mut String) {
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\t' | '\n' => out.push(c),
-                // C1 controls, too: terminals act on them.
-                _ if c.is_control() => {
-                    let mut utf8 = [0; 4];
-                    c.encode_utf8(&mut utf8)
-                        .bytes()
-                        .for_each(|b| push_hex(b, out));
-                }
-                _ => out.push(c),
-            }
-        }
-        chunk.invalid().iter().for_each(|&b| push_hex(b, out));
-    }
-}
-
-fn push_hex(byte: u8, out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.push_str("\\x");
-    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-    out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let special = |c: char| c.is_control() && c != '\t' && c != '\n';
+    // A string takes whatever is written.
+    let _ = write_with(out, bytes, &special, &|out, piece| {
+        piece
+            .iter()
+            .try_for_each(|byte| write!(out, "\\x{byte:02x}"))
+    });
 }
 
 /// `bytes` made printable on a single line: tabs and newlines become spaces.
@@ -51,19 +40,14 @@ pub fn head(text: &str, len: usize) -> &str {
 
 /// Appends `text` as a JSON string with its quotes.
 pub fn json(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for b in text.bytes() {
-        match b {
-            b'"' | b'\\' => out.extend([b'\\', b]),
-            b'\n' => out.extend(b"\\n"),
-            b'\t' => out.extend(b"\\t"),
-            0..=0x1f => {
-                let _ = write!(out, "\\u{b:04x}");
-            }
-            _ => out.push(b),
+    struct Bytes<'a>(&'a mut Vec<u8>);
+    impl fmt::Write for Bytes<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend(text.as_bytes());
+            Ok(())
         }
     }
-    out.push(b'"');
+    let _ = write_string(&mut Bytes(out), text.as_bytes());
 }
 
 /// Appends `"key":"value"`, after a comma when something stands before it in the object.
@@ -76,35 +60,15 @@ pub fn json_pair(key: &str, value: &str, out: &mut Vec<u8>) {
     json(value, out);
 }
 
-/// Year, month, day, hour, minute and second of seconds since 1970, UTC.
-pub fn civil(seconds: u64) -> (u64, u64, u64, u64, u64, u64) {
-    // Days are counted from 1 March of year 0, so that the leap day ends a year; 146097 days are 400 years.
-    let days = seconds / 86_400 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let second = seconds % 86_400;
-    (
-        year,
-        month,
-        day,
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-    )
-}
-
 /// RFC 3339 with microseconds, UTC.
 pub fn rfc3339(ns: u64) -> String {
-    let (y, mo, d, h, mi, s) = civil(ns / 1_000_000_000);
+    let date = Date::from_unix(ns / 1_000_000_000);
+    let Date {
+        year, month, day, ..
+    } = date;
+    let (hour, minute, second) = (date.hour, date.minute, date.second);
     let us = ns / 1000 % 1_000_000;
-    format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{us:06}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
 }
 
 /// Base64 with padding (RFC 4648).

@@ -62,7 +62,7 @@ impl Summary {
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>, log: &Result<Log>) -> Self {
         let (text, state) = scan(kernel, log);
         let facts = Facts::collect(vmcore, kernel);
-        let signature = text.signature(&[]);
+        let signature = text.signature(&unwound(&facts));
         let info = kernel.info();
         let release = String::from(info.osrelease().unwrap_or_default());
         let build_id = info.value("BUILD-ID").map(String::from);
@@ -109,6 +109,20 @@ impl Summary {
             time,
         )
     }
+}
+
+/// The functions on the stack of the CPU that panicked, innermost first.
+fn unwound(facts: &Facts) -> Vec<&str> {
+    let trace = facts
+        .panicked()
+        .and_then(|cpu| facts.traces.get(cpu.trace?));
+    let frames = trace
+        .map(|trace| trace.frames.as_slice())
+        .unwrap_or_default();
+    let reliable = frames.iter().filter(|frame| frame.trust.is_reliable());
+    reliable
+        .filter_map(|frame| Some(frame.symbol.as_ref()?.name.as_str()))
+        .collect()
 }
 
 /// One pass over the log.

@@ -104,6 +104,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
             h("BUG: spinlock", Spinlock, Complaint),
             h("BUG: rwlock", Spinlock, Complaint),
             h("BUG: KASAN: ", Kasan, Complaint),
+            h("BUG: KASan: ", Kasan, Complaint),
             h("BUG: KFENCE: ", Kfence, Complaint),
             h("BUG: KCSAN: ", Kcsan, Complaint),
             h("BUG: KMSAN: ", Kmsan, Complaint),
@@ -125,7 +126,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
     (
         b'C',
         &[
-            h("CFI failure at", Cfi, Precursor),
+            h("CFI failure", Cfi, Precursor),
             h("Control protection", ControlProtection, Precursor),
             h("CPU stuck", None, Sign),
         ],
@@ -233,6 +234,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
     (
         b'M',
         &[
+            h("Missing ENDBR", ControlProtection, Precursor),
             h("MCE 0x", MachineCheck, Sign),
             h("MCE: ", MachineCheck, Sign),
             h("Machine check", MachineCheck, Sign),
@@ -244,6 +246,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
         b'N',
         &[
             h2("NETDEV WATCHDOG:", "transmit queue", None, Sign),
+            h2("NMI backtrace for cpu", "skipped", None, Boundary),
             h("NMI backtrace for cpu", None, Backtrace),
             h("NMI: PCI system error", Nmi, Sign),
             h("NMI: IOCK error", Nmi, Sign),
@@ -257,6 +260,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
             h2("Oops: ", "System Reset", SystemReset, Die),
             h2("Oops: ", "Machine check", MachineCheck, Die),
             h2("Oops: ", "Unrecoverable", Trap, Die),
+            h("Oops: Kernel access of bad area", PagingRequest, Die),
             h2("Oops: ", "Kernel stack overflow", StackOverflow, Die),
             h("Oops - BUG", Bug, Die),
             h("Oops - illegal instruction", UndefinedInstruction, Die),
@@ -281,6 +285,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
     (
         b'R',
         &[
+            h("RCU grace-period kthread stack dump", None, Boundary),
             h("Rebooting in ", None, Boundary),
             h("Remounting filesystem read-only", None, Sign),
             h("Reserved instruction in kernel code", InvalidOpcode, Die),
@@ -290,6 +295,8 @@ const HEADLINES: &[(u8, &[Headline])] = &[
         b'S',
         &[
             h("SError Interrupt on CPU", SError, Precursor),
+            h("Synchronous External Abort", ExternalAbort, Precursor),
+            h("Stack dump where RCU GP kthread", None, Boundary),
             h("Sending NMI from CPU", None, Boundary),
             h("Sending NMI to", None, Boundary),
             h("Showing all locks held", None, Boundary),
@@ -309,6 +316,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
                 Die,
             ),
             h("Unable to handle kernel ", PagingRequest, Die),
+            h("Unhandled fault: synchronous tag", MemoryTag, Precursor),
             h("Unhandled fault", ExternalAbort, Precursor),
             h("Unhandled prefetch abort", ExternalAbort, Precursor),
             h("Unhandled 64-bit el1", BadMode, Precursor),
@@ -401,7 +409,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
     ),
     (
         b'g',
-        &[h2("general protection fault", ":", GeneralProtection, Die)],
+        &[h2("general protection fault", "[#", GeneralProtection, Die)],
     ),
     (b'h', &[h("hpwdt: An NMI occurred", Watchdog, Sign)]),
     (

@@ -138,7 +138,7 @@ fn addresses(text: &str) -> (Option<u64>, &str) {
         };
         let plain = number
             .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() || b" >x()nul".contains(&byte));
+            .all(|byte| byte.is_ascii_hexdigit() || b" >x()nul.".contains(&byte));
         if value.is_none() || !plain {
             break;
         }
@@ -193,9 +193,11 @@ impl Frame {
         let place = place.or_else(|| {
             let (address, name) = addresses(callee);
             let name = name.trim_matches(['(', ')', ' ']);
+            let (name, module_of) = name.split_once(' ').unwrap_or((name, ""));
             let named = !name.is_empty() && name.bytes().all(is_symbol);
             named.then(|| Place {
                 symbol: keep(name, SYMBOL_LEN),
+                module: module(module_of),
                 address,
                 ..Place::default()
             })

@@ -15,7 +15,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 
 use super::events::Class;
 use super::fault::Access;
@@ -121,6 +121,8 @@ pub struct Report {
     /// True on architectures that print the end marker before they start the capture kernel.
     pub(super) marks_before_kexec: bool,
     pub(super) in_trace: bool,
+    /// The translation-exception identification of s390, which the die line's code gives its meaning.
+    teid: Option<u64>,
     section: Section,
     misses: u32,
     bytes: usize,
@@ -211,6 +213,7 @@ const DETAILS: &[(&str, Detail)] = &[
     ("Uninit was ", D::TraceEnd),
     ("SMP: stopping ", D::TraceEnd),
     ("Kernel Offset: ", D::TraceEnd),
+    ("Last Breaking-Event-Address", D::TraceEnd),
     ("====", D::TraceEnd),
     ("---[ end trace ", D::End),
     ("Code: ", D::Skip),
@@ -260,6 +263,7 @@ impl Report {
             last: Excerpt::default(),
             marks_before_kexec: false,
             in_trace: false,
+            teid: None,
             section: Section::Task,
             misses: 0,
             bytes: 0,
@@ -274,6 +278,21 @@ impl Report {
     /// The line a field came from.
     pub fn line<T>(&self, found: &Found<T>) -> Option<&Excerpt> {
         self.lines.get(found.line)
+    }
+
+    /// Takes the message of a panic, and the end of init that some of them tell.
+    pub(super) fn panicked(&mut self, message: &str) {
+        let found = |value| Some(Found { value, line: 0 });
+        self.message = found(keep(message, LINE));
+        if let Some(code) = hex_after(message, "exitcode=") {
+            let mut end = String::new();
+            // Writing to a string does not fail.
+            let _ = match code & 0x7f {
+                0 => write!(end, "init exited with status {}", (code >> 8) & 0xff),
+                signal => write!(end, "init was killed by signal {signal}"),
+            };
+            self.detail = found(end);
+        }
     }
 
     /// True before anything but the headline and fault details were seen.
@@ -294,11 +313,14 @@ impl Report {
             });
         }
         self.headline_fields(&line.text, kind, at);
+        self.die_code(&line.text, kind, at);
     }
 
     fn headline_fields(&mut self, text: &str, kind: Kind, at: usize) {
         match kind {
-            Kind::NullDeref | Kind::PagingRequest | Kind::Oops => self.fault_headline(text, at),
+            Kind::NullDeref | Kind::PagingRequest | Kind::ExternalAbort => {
+                self.fault_headline(text, at);
+            }
             Kind::PanicOnWarn => self.warning_headline(text, at),
             Kind::SoftLockup => {
                 put(&mut self.cpu, decimal_after(text, "CPU#"), at);
@@ -342,22 +364,46 @@ impl Report {
             text.strip_prefix("CPU ").and_then(decimal),
             at,
         );
-        let address = ["address: ", "address ", " at 0x", "dereference at "]
-            .iter()
-            .find_map(|words| hex_after(text, words));
+        let address = [
+            "address: ",
+            "address ",
+            " at 0x",
+            "dereference at ",
+            "request at ",
+        ]
+        .iter()
+        .find_map(|words| hex_after(text, words));
         put(&mut self.address, address, at);
-        let code = after(text, "Oops: ").map(|code| code.trim_start_matches("Oops: "));
-        if let Some(code) = code.and_then(hex).filter(|_| text.contains("[#")) {
-            put(&mut self.error_code, Some(code), at);
-            let arm = text.contains("Internal error");
-            let access = match code {
-                _ if text.contains("ilc:") => Access::s390(code, None),
-                // Bit 25 of an arm64 syndrome, the instruction's length, is set for every abort.
-                _ if arm && code & (1 << 25) != 0 => Access::arm64(code),
-                _ if arm => Access::arm(code),
-                _ => Access::x86(code),
-            };
-            put(&mut self.access, access, at);
+    }
+
+    /// `Oops: 0002 [#1]`, `Internal error: Oops: 96000005 [#1]`, `Oops: 0038 ilc:2 [#1]`: the code stands before the count.
+    fn die_code(&mut self, text: &str, kind: Kind, at: usize) {
+        let Some((before, _)) = text.split_once("[#") else {
+            return;
+        };
+        if before.contains("sig: ") {
+            return;
+        }
+        let s390 = before.contains(" ilc:");
+        let before = before.split(" ilc:").next().unwrap_or_default().trim_end();
+        let code = before.rsplit([' ', ':']).next().unwrap_or_default();
+        if code.len() > 16 || !code.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return;
+        }
+        let Some(code) = hex(code) else { return };
+        put(&mut self.error_code, Some(code), at);
+        let arm = text.contains("Internal error");
+        let page_fault = before.contains("Oops: ") && kind == Kind::Oops;
+        let access = match code {
+            _ if s390 => Access::s390(code, self.teid),
+            // Bit 25 of an arm64 syndrome, the instruction's length, is set for every abort.
+            _ if arm && code & (1 << 25) != 0 => Access::arm64(code),
+            _ if arm && (page_fault || self.kind == Kind::ExternalAbort) => Access::arm(code),
+            _ if page_fault => Access::x86(code),
+            _ => None,
+        };
+        if s390 || self.access.is_none() {
+            self.set_access(access, at);
         }
     }
 
@@ -398,6 +444,10 @@ impl Report {
         if trimmed.contains("DSISR: ") {
             self.powerpc(line, trimmed);
             return true;
+        }
+        // Arm printed its frames without a first line until 5.18.
+        if self.frames.is_empty() && trimmed.starts_with("[<") && trimmed.contains(") from [<") {
+            self.in_trace = true;
         }
         self.in_trace && self.trace_line(trimmed)
     }
@@ -531,9 +581,7 @@ impl Report {
             D::Failing => {
                 let teid = hex_after(rest, "TEID: ");
                 put(&mut self.address, first, at);
-                // Its address is in the bits above those that describe the access.
-                self.set_access(teid.and_then(|teid| Access::s390(0x11, Some(teid))), at);
-                self.zero_page();
+                self.teid = teid;
             }
             D::Faulting => {
                 let place = Place {

@@ -220,9 +220,8 @@ impl TextScan {
         self.panic = Some(id);
         let message = after(text, "Kernel panic - not syncing: ");
         let message = message.or_else(|| after(text, "Kernel panic: "));
-        let message = message.map(|message| keep(message, LINE));
         if let Some(report) = self.report_mut(id) {
-            report.message = message.map(|value| super::report::Found { value, line: 0 });
+            report.panicked(message.unwrap_or_default());
         }
     }
 
@@ -236,24 +235,39 @@ impl TextScan {
     ) {
         self.expire(line.ts_ns);
         let lines = self.lines;
-        if let Some(report) = self.open_report_mut(caller)
-            && joins(report, class, die_count)
-        {
-            if class != Class::Precursor {
-                report.class = class;
+        if let Some(id) = self.joined(caller, class, die_count) {
+            // The report goes on: it is the newest of those being printed.
+            self.open.retain(|&open| open != id);
+            self.open.push(id);
+            if let Some(report) = self.report_mut(id) {
+                let grown = class != Class::Precursor && report.class != class;
+                if grown {
+                    report.class = class;
+                }
+                report.headline(line, kind, die_count);
+                touch(report, line, lines);
+                if grown {
+                    self.opened(id, class, line);
+                }
             }
-            report.headline(line, kind, die_count);
-            touch(report, line, lines);
-            let (id, class) = (report.id, report.class);
-            self.opened(id, class, line);
             return;
         }
         if class != Class::Trigger {
             self.sign(line);
         }
-        self.close(caller);
+        if caller.is_some() {
+            self.close(caller);
+        }
         let id = self.open_new(caller, line, kind, class, die_count);
         self.opened(id, class, line);
+    }
+
+    /// The open report that a headline belongs to. Without callers that may be one that another CPU's broke into.
+    fn joined(&self, caller: Option<u32>, class: Class, die_count: Option<u32>) -> Option<u32> {
+        let mut newest = self.open.iter().rev().filter_map(|&id| self.report(id));
+        let same = |report: &&Report| caller.is_none() || report.caller == caller;
+        let joined = newest.find(|report| same(report) && joins(report, class, die_count));
+        joined.map(|report| report.id)
     }
 
     /// What the class of a report that began, or grew into that class, asks for.
@@ -281,16 +295,14 @@ impl TextScan {
 
     /// True while the oopses before are too close for one at `ts_ns` to have a cause of its own.
     fn is_burst(&self, ts_ns: Option<u64>) -> bool {
-        let mut oopses = self
-            .reports
-            .iter()
-            .rev()
-            .filter(|report| report.class == Class::Oops);
-        // The newest is the one that has just been opened.
-        oopses.next();
-        let Some(previous) = oopses.next() else {
+        // The newest is the one that has just been opened. One that sysrq-c made has a cause of its own.
+        let ends = |report: &&Report| matches!(report.class, Class::Oops | Class::Trigger);
+        let Some(previous) = self.reports.iter().rev().filter(ends).nth(1) else {
             return false;
         };
+        if previous.class == Class::Trigger {
+            return false;
+        }
         match (previous.last.ts_ns, ts_ns) {
             (Some(before), Some(now)) => now.saturating_sub(before) < BURST_NS,
             _ => self.lines.saturating_sub(previous.last.seq) < OPEN_LINES,
@@ -362,11 +374,16 @@ impl TextScan {
     }
 
     fn boundary(&mut self, caller: Option<u32>, text: &str) {
-        self.close(caller);
-        if text.contains("cut here") {
-            self.cut_here = Some(caller);
-            self.cut_message = None;
+        if !text.contains("cut here") {
+            return self.close(caller);
         }
+        // What explains a BUG stands before its mark.
+        let explains = |report: &Report| report.class == Class::Precursor && report.is_fresh();
+        if !self.open_report(caller).is_some_and(explains) {
+            self.close(caller);
+        }
+        self.cut_here = Some(caller);
+        self.cut_message = None;
     }
 
     /// A stall that another CPU noticed has its trace in that CPU's backtrace.
@@ -455,10 +472,9 @@ fn joins(report: &Report, class: Class, die_count: Option<u32>) -> bool {
             Class::Oops => {
                 let second = report.die_count.is_some();
                 (explains || report.class == Class::Oops) && !(second && die_count.is_some())
-                    || report.class == Class::Complaint && die_count.is_some()
             }
             Class::Warning => explains,
-            Class::Precursor => explains || report.class == Class::Warning,
+            Class::Precursor => report.class == Class::Warning,
             _ => false,
         }
 }

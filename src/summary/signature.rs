@@ -48,7 +48,7 @@ const GENERIC: &str = "\
     abort add_taint make_task_dead rewind_stack* do_exit do_group_exit test_taint print_tainted \
     bad_mode __schedule_bug ___might_sleep __might_sleep __might_resched nmi_cpu_backtrace* \
     nmi_trigger_cpumask_backtrace rcu_dump_cpu_stacks* trigger_*backtrace* arch_trigger_* \
-    sched_show_task show_task \
+    sched_show_task show_task rust_helper_BUG __rustc.* core.panicking* core.option* core.result* \
     exc_* asm_exc_* page_fault* async_page_fault no_context bad_area* __bad_area* do_user_addr_fault \
     do_kern_addr_fault __do_page_fault do_page_fault* bad_page_fault __bad_page_fault do_trap* \
     do_error_trap do_invalid_op invalid_op do_general_protection general_protection* do_double_fault \

@@ -44,12 +44,12 @@ impl Taint {
     pub fn parse(text: &str) -> Self {
         let mut letters = String::new();
         for word in text.split_ascii_whitespace() {
-            if word.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                letters.push_str(word);
-            } else if !word.bytes().all(|byte| byte == b'-') {
-                // Red Hat kernels print a rule of dashes for their reserved bits.
+            // Red Hat kernels print dashes for their reserved bits.
+            let word = word.trim_end_matches('-');
+            if !word.bytes().all(|byte| byte.is_ascii_uppercase()) {
                 break;
             }
+            letters.push_str(word);
         }
         letters.retain(|letter| letter != 'G');
         letters.truncate(32);
@@ -111,8 +111,8 @@ mod tests {
             "W (kernel warned before), O (out-of-tree module), E (unsigned module)"
         );
         assert_eq!(
-            Taint::parse("P   M      OE  ------------   3.10.0-862").letters(),
-            "PMOE"
+            Taint::parse("P   M      OE K------------   3.10.0-862").letters(),
+            "PMOEK"
         );
         assert_eq!(
             Taint::parse("G        W  (2.6.32-5-amd64 #1)").letters(),

@@ -16,6 +16,7 @@ pub const NAMES: &[&str] = &[
     "b61-odd",
     "b61-wrap128k",
     "e73-fit",
+    "m61-amd64",
     "o34",
     "o419",
     "q-elf-vmci",

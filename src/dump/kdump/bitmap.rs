@@ -61,6 +61,16 @@ impl Bitmap {
             .filter(|_| stored))
     }
 
+    /// How many frames are stored from the first on and before `end`.
+    pub(super) fn total(&mut self, source: &dyn ReadAt, end: u64) -> Result<u64> {
+        let Some(last) = end.min(self.len.saturating_mul(8)).checked_sub(1) else {
+            return Ok(0);
+        };
+        let (stored, before) = self.count(source, last)?;
+        let first = self.count(source, self.first)?.1;
+        Ok(before.saturating_add(stored.into()).saturating_sub(first))
+    }
+
     /// The first run of stored frames from `from` on and before `end`: where it starts and how many they are.
     pub(super) fn next_run(
         &mut self,

@@ -16,7 +16,7 @@ use core::cell::RefCell;
 
 use super::codec::{inflate, lzo, snappy, zstd};
 use super::note::NoteSpan;
-use super::{Abi, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
+use super::{Abi, Facts, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::bytes::{Endian, index, wide};
 use crate::error::{At, Error, Result};
@@ -168,6 +168,51 @@ impl<'s> Kdump<'s> {
         let mut text = vec![0; index(size)];
         self.source.read_at(offset, &mut text)?;
         Ok(text)
+    }
+
+    /// What the headers tell of the dump.
+    pub fn facts(&self) -> Facts {
+        let header = &self.header;
+        let names = [
+            (DUMP_DH_COMPRESSED_ZLIB, "zlib"),
+            (DUMP_DH_COMPRESSED_LZO, "lzo"),
+            (DUMP_DH_COMPRESSED_SNAPPY, "snappy"),
+            (DUMP_DH_COMPRESSED_ZSTD, "zstd"),
+        ];
+        let used = names.iter().filter(|(flag, _)| header.status & flag != 0);
+        let state = &mut *self.state.borrow_mut();
+        let (mut stored, mut cut) = (0_u64, false);
+        for (number, (part, bitmap)) in self.parts.iter().zip(&mut state.bitmaps).enumerate() {
+            let count = bitmap.total(&part.source, part.pfns.1).ok();
+            cut |= count.is_none_or(|count| part.is_cut(number, count, &mut state.descs, header));
+            stored = stored.saturating_add(count.unwrap_or_default());
+        }
+        let stream = |part: &Part<'_>| part.source.flat().is_some_and(|flat| !flat.is_complete());
+        let incomplete = if header.is_incomplete() {
+            Some("the disk was full when it was written")
+        } else if self.parts.iter().any(stream) {
+            Some("the stream has no end mark")
+        } else if self.missing_part().is_some() {
+            Some("parts of it are missing")
+        } else {
+            cut.then_some("the file is cut short")
+        };
+        Facts {
+            container: "kdump-compressed",
+            flattened: self.source.flat().is_some(),
+            version: Some(header.version),
+            parts: header.split.map_or(0, |_| self.parts.len()),
+            producer: header.release().is_empty().then_some("QEMU"),
+            compression: used.map(|&(_, name)| name).collect(),
+            page_size: Some(header.block_size),
+            dump_level: header.dump_level,
+            stored: stored.saturating_mul(header.block_size),
+            incomplete,
+            release: header.release().to_vec(),
+            version_text: header.version_text().to_vec(),
+            nodename: header.nodename().to_vec(),
+            timestamp: Some(header.timestamp).filter(|&time| time != 0),
+        }
     }
 
     /// The page frames that no file is there for, when parts of a split dump are missing: the first such range.
@@ -329,6 +374,23 @@ impl<'s> Part<'s> {
             descs: first.saturating_add(block(header.bitmap_blocks)),
         };
         (part, Bitmap::new(stored, len, pfns.0))
+    }
+
+    /// True when the file ends before the pages of its last descriptors.
+    fn is_cut(&self, number: usize, count: u64, descs: &mut Window, header: &Header) -> bool {
+        /// Pages of zeros share one place at the start, so some of the last must be looked at.
+        const LAST: u64 = 64;
+        let Some(len) = self.source.len() else {
+            return false;
+        };
+        let read = |n: u64| {
+            let at = self.descs.saturating_add(n.saturating_mul(PAGE_DESC_LEN));
+            let raw = descs.get(number, &self.source, at, index(PAGE_DESC_LEN), 4096);
+            let desc = PageDesc::parse(raw.ok()?, header.abi.endian)?;
+            Some(desc.offset.saturating_add(desc.size.into()))
+        };
+        let mut ends = (count.saturating_sub(LAST)..count).map(read);
+        ends.any(|end| end.is_none_or(|end| end > len))
     }
 }
 

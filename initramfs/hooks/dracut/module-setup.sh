@@ -1,0 +1,54 @@
+#!/bin/bash
+# dracut module: puts crashdmesg into the kdump image (Fedora, RHEL, openSUSE), or where it is asked for (--add crashdmesg).
+
+check() {
+    # Of its own accord only in kdump's image, which has one of these modules.
+    [[ " ${dracutmodules-} ${add_dracutmodules-} ${force_add_dracutmodules-} " =~ \ (kdumpbase|kdump)\  ]] && return 0
+    return 255
+}
+
+depends() {
+    return 0
+}
+
+# crashdmesg_plan: makes the plan once for both steps, and prints its directory.
+crashdmesg_plan() {
+    local plan=${DRACUT_TMPDIR:-$initdir}/crashdmesg-plan lib=/usr/lib/crashdmesg
+    [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
+    if [[ ! -s $plan/crashdmesg.conf ]]; then
+        "$lib/build" --kernel "$kernel" --plan "$plan" --no-image --quiet >&2 || {
+            derror "crashdmesg: no plan could be made, left out"
+            return 1
+        }
+    fi
+    echo "$plan"
+}
+
+installkernel() {
+    local plan module
+    plan=$(crashdmesg_plan) || return 0
+    while read -r module _; do
+        hostonly='' instmods "$module"
+    done < "$plan/modules"
+}
+
+install() {
+    local plan lib=/usr/lib/crashdmesg
+    [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
+    plan=$(crashdmesg_plan) || return 0
+    inst "$(command -v crashdmesg || echo /usr/sbin/crashdmesg)" /usr/sbin/crashdmesg
+    inst_simple "$plan/crashdmesg.conf" /etc/crashdmesg.conf
+    inst_simple "$plan/modules" /etc/crashdmesg.load
+    [[ ! -s $plan/hosts ]] || inst_simple "$plan/hosts" /etc/crashdmesg.hosts
+    inst_script "$lib/hooks/ship" /usr/lib/crashdmesg/ship
+    inst_multiple modprobe cp
+    # Before anything that waits for a root file system: the text needs none. In an image without systemd the hook does it;
+    # with systemd, kdump's own service may start first, and then waits for us.
+    inst_hook pre-mount 01 "$moddir/crashdmesg-hook.sh"
+    if dracut_module_included "systemd"; then
+        mkdir -p "$initdir/etc/systemd/system/kdump-capture.service.d"
+        printf '[Service]\nExecStartPre=-/usr/lib/crashdmesg/ship\n' \
+            > "$initdir/etc/systemd/system/kdump-capture.service.d/crashdmesg.conf"
+    fi
+    rm -rf "$initdir/crashdmesg-plan"
+}

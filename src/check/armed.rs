@@ -1,0 +1,162 @@
+//! What was armed, against the machine as it is now: the image, the drivers and the addresses in it.
+//!
+//! `crashdmesg-arm` leaves in `/var/lib/crashdmesg`, for each kernel VERSION:
+//!
+//! ```text
+//! capture-VERSION.img          the image that was loaded
+//! capture-VERSION.plan/        what build put into it: crashdmesg.conf, modules ("NAME OPTIONS" lines), hosts
+//! ```
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::ip::Method;
+use crate::config::{Config, Interface, Settings};
+
+use super::{Findings, Root};
+
+const STATE: &str = "/var/lib/crashdmesg";
+
+/// Where the image of a kernel is.
+pub fn image_path(release: &str) -> String {
+    format!("{STATE}/capture-{release}.img")
+}
+
+fn plan_path(release: &str) -> String {
+    format!("{STATE}/capture-{release}.plan")
+}
+
+/// The configuration in the image, if there is a plan.
+pub fn config(root: &Root) -> Option<Config> {
+    let release = root.read("/proc/sys/kernel/osrelease")?;
+    let path = root.path(&format!("{}/crashdmesg.conf", plan_path(&release)));
+    let mut settings = Settings::default();
+    settings.read_file(&path).ok()?;
+    Some(settings.config())
+}
+
+/// Whether the image is there, for this kernel, and no older than what it was made from.
+pub fn image(root: &Root, findings: &mut Findings) {
+    let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let path = image_path(&release);
+    let time = |path: &Path| {
+        std::fs::metadata(path)
+            .and_then(|meta| meta.modified())
+            .ok()
+    };
+    let Some(made) = time(&root.path(&path)) else {
+        findings.error(
+            format!("there is no capture image of kernel {release} ({path})"),
+            "crashdmesg-arm",
+        );
+        return;
+    };
+    let conf = root.path(crate::config::CONFIG_FILE);
+    if time(&conf).is_some_and(|changed| changed > made) {
+        findings.error(
+            "the configuration was changed after the image was made",
+            "crashdmesg-arm",
+        );
+    }
+}
+
+/// Whether the interface that the image will look for is here, with its driver and address in the image.
+pub fn network(root: &Root, findings: &mut Findings) {
+    let Some(config) = config(root) else {
+        return;
+    };
+    let names = root.names("/sys/class/net");
+    for wanted in std::iter::once(&config.interface).chain(&config.bond) {
+        let here = match wanted {
+            Interface::Auto => continue,
+            Interface::Name(name) => names.iter().find(|other| *other == name),
+            Interface::Mac(mac) => {
+                let mac = mac.to_string();
+                // A bridge or bond shows its port's address, too; the port is the one with a device.
+                let has = |name: &&String| {
+                    let class = format!("/sys/class/net/{name}");
+                    let is = |file: &str| {
+                        root.read(&format!("{class}/{file}")).as_deref() == Some(mac.as_str())
+                    };
+                    is("address") || is("bonding_slave/perm_hwaddr")
+                };
+                let device = |name: &&String| root.exists(&format!("/sys/class/net/{name}/device"));
+                let mut having = names.iter().filter(has).collect::<Vec<_>>();
+                having.sort_by_key(|name| !device(name));
+                having.first().copied()
+            }
+        };
+        match here {
+            None => findings.error(
+                format!(
+                    "the image wants the network interface {wanted}, which is not here any more"
+                ),
+                "crashdmesg-arm",
+            ),
+            Some(name) => driver(root, name, findings),
+        }
+    }
+    for option in &config.ip {
+        if let Method::Static { address, .. } = option.method
+            && !addresses().contains(&address)
+        {
+            findings.error(
+                format!(
+                    "the image has the address {address}, which this machine does not have any more"
+                ),
+                "crashdmesg-arm",
+            );
+        }
+    }
+}
+
+/// Whether every module that drives an interface, and the bus under it, is in the image.
+fn driver(root: &Root, interface: &str, findings: &mut Findings) {
+    let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let plan = root
+        .read(&format!("{}/modules", plan_path(&release)))
+        .unwrap_or_default();
+    let in_image = |module: &str| {
+        plan.lines()
+            .any(|line| line.split(' ').next() == Some(module))
+    };
+    let Ok(mut device) = root
+        .path(&format!("/sys/class/net/{interface}/device"))
+        .canonicalize()
+    else {
+        return;
+    };
+    loop {
+        // No link to a module: built in.
+        if let Ok(module) = device.join("driver/module").canonicalize() {
+            let module = module
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .replace('-', "_");
+            if !in_image(&module) {
+                findings.error(
+                    format!("the module {module}, which drives {interface}, is not in the image"),
+                    "crashdmesg-arm",
+                );
+            }
+        }
+        if !device.pop() || device == root.path("/sys").canonicalize().unwrap_or_default() {
+            return;
+        }
+    }
+}
+
+/// The addresses of this machine: those that a socket can be bound to.
+fn addresses() -> AddressTest {
+    AddressTest
+}
+
+/// Asks the kernel instead of listing: no netlink, no parsing.
+struct AddressTest;
+
+impl AddressTest {
+    fn contains(&self, address: &IpAddr) -> bool {
+        std::net::UdpSocket::bind((*address, 0)).is_ok()
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether the targets can be reached now, and from the address that the image has.
+
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::config::ip::Method;
+use crate::deadline::Deadline;
+
+use super::{Findings, Root, armed};
+
+/// A target that takes longer is not there when it is needed.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// Schemes with a host, the port they use by default, and whether a connection shows that somebody listens.
+const SCHEMES: &[(&str, u16, bool)] = &[
+    ("tcp", 0, true),
+    ("syslog+tcp", 601, true),
+    ("relp", 2514, true),
+    ("http", 80, true),
+    ("loki", 3100, true),
+    ("otlp", 4318, true),
+    ("elastic", 9200, true),
+    ("journal", 19532, true),
+    ("ftp", 21, true),
+    ("ssh", 22, true),
+    ("nfs", 2049, true),
+    ("udp", 514, false),
+    ("syslog", 514, false),
+    ("syslog+udp", 514, false),
+    ("netconsole", 6666, false),
+    ("gelf", 12201, false),
+    ("tftp", 69, false),
+];
+
+/// Tries every target of the configuration.
+pub fn targets(root: &Root, config: &Config, findings: &mut Findings) {
+    let armed = armed::config(root);
+    for url in config.send.iter().chain(&config.fallback) {
+        let Some((host, port, stream)) = endpoint(url) else {
+            continue;
+        };
+        match reach(&host, port, stream) {
+            Err(why) => findings.error(
+                format!("{} cannot be reached: {why}", without_secret(url)),
+                "start the collector, or correct the target, the route or the firewall",
+            ),
+            Ok(from) => {
+                if let Some(recorded) = armed.as_ref().and_then(|armed| recorded(armed, from))
+                    && recorded != from
+                {
+                    findings.error(
+                        format!(
+                            "{} is reached from {from} now, but the image has {recorded}",
+                            without_secret(url)
+                        ),
+                        "crashdmesg-arm",
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The static address of the same family in an image.
+fn recorded(armed: &Config, like: IpAddr) -> Option<IpAddr> {
+    armed.ip.iter().find_map(|option| match option.method {
+        Method::Static { address, .. } if address.is_ipv4() == like.is_ipv4() => Some(address),
+        _ => None,
+    })
+}
+
+/// Host, port, and whether it is a stream; `None` for what is no place in the network.
+fn endpoint(url: &str) -> Option<(String, u16, bool)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let base = scheme.split_once('+').map_or(scheme, |(base, _)| base);
+    let known = |name: &str| SCHEMES.iter().find(|(scheme, ..)| *scheme == name);
+    let &(_, default, stream) = known(scheme).or_else(|| known(base))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let place = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, place)| place);
+    let (host, port) = match place
+        .strip_prefix('[')
+        .and_then(|place| place.split_once(']'))
+    {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    let port = port.map_or(Some(default), |port| port.parse().ok())?;
+    (!host.is_empty() && port != 0).then(|| (host.to_owned(), port, stream))
+}
+
+/// A URL as it may be shown: without user and password.
+fn without_secret(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            match rest[..end].rfind('@') {
+                Some(at) => format!("{scheme}://***{}", &rest[at..]),
+                None => url.to_owned(),
+            }
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// The address of ours that a host is reached from.
+fn reach(host: &str, port: u16, stream: bool) -> Result<IpAddr, String> {
+    let addresses = crate::sink::resolve(host, port, Deadline::after(CONNECT))
+        .map_err(|failure| failure.why)?;
+    let mut why = format!("no address for {host}");
+    for address in addresses {
+        let local = if stream {
+            TcpStream::connect_timeout(&address, CONNECT).and_then(|stream| stream.local_addr())
+        } else {
+            let any = if address.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            UdpSocket::bind(any).and_then(|socket| {
+                socket.connect(address)?;
+                socket.local_addr()
+            })
+        };
+        match local {
+            Ok(local) => return Ok(local.ip()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_target_is_found() {
+        let place = |url| endpoint(url).map(|(host, port, _)| format!("{host} {port}"));
+        assert_eq!(place("relp://10.0.2.2").as_deref(), Some("10.0.2.2 2514"));
+        assert_eq!(
+            place("http://u:p@[2001:db8::1]:8080/x").as_deref(),
+            Some("2001:db8::1 8080")
+        );
+        assert_eq!(place("nfs://filer/export").as_deref(), Some("filer 2049"));
+        assert_eq!(place("tcp://10.0.2.2"), None);
+        assert_eq!(place("file:/tmp/x"), None);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(without_secret("ftp://me:pw@host/x@y"), "ftp://***@host/x@y");
+        assert_eq!(without_secret("tcp://host:1"), "tcp://host:1");
+    }
+}
