@@ -286,13 +286,30 @@ fn write_excerpt(out: &mut dyn Write, excerpt: &Excerpt) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// The call trace that the kernel printed.
+/// The call traces that the kernel printed: of the CPU that panicked, and of what led to it where that is another one.
 fn write_trace(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
-    let frames = summary.text.trace();
-    if frames.is_empty() {
-        return Ok(());
+    let text = &summary.text;
+    for report in text.panic.iter().chain(&text.reason) {
+        if report.frames.is_empty() {
+            continue;
+        }
+        let of = match &report.subject {
+            Some(task) => task.value.comm.as_str(),
+            None if report.is_panic() => "panic",
+            None => report.kind.name(),
+        };
+        out.write_str("\n---- call trace of ")?;
+        write_line(out, of)?;
+        out.write_str(", from the log ----\n")?;
+        write_frames(out, &report.frames)?;
+        if report.frames_lost != 0 {
+            writeln!(out, "  ... and {} more", report.frames_lost)?;
+        }
     }
-    write_title(out, format_args!("call trace, from the log"))?;
+    Ok(())
+}
+
+fn write_frames(out: &mut dyn Write, frames: &[Frame]) -> fmt::Result {
     let mut section = Section::Task;
     for frame in frames {
         if frame.section != section {

@@ -50,6 +50,10 @@ pub enum Why {
     SysrqFault,
     /// Sysrq-c is among the last lines, and nothing after it.
     SysrqAtEnd,
+    /// The log does not tell; the message was found in memory.
+    MessageInMemory,
+    /// The log does not tell; memory says that a CPU panicked.
+    PanicInMemory,
 }
 
 impl fmt::Display for Why {
@@ -70,6 +74,8 @@ impl fmt::Display for Why {
             Why::FirstOops => "the first oops of the last burst; those after it are consequences",
             Why::SysrqFault => "sysrq-c, which kernels before 5.0 carry out by a NULL write",
             Why::SysrqAtEnd => "sysrq-c is the last thing in the log",
+            Why::MessageInMemory => "the panic message in memory; the log does not have it",
+            Why::PanicInMemory => "a CPU panicked; the log does not say why",
         })
     }
 }

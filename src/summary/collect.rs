@@ -60,8 +60,11 @@ pub struct LogState {
 impl Summary {
     /// Collects everything; what cannot be had is listed in its place.
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>, log: &Result<Log>) -> Self {
-        let (text, state) = scan(kernel, log);
+        let (mut text, state) = scan(kernel, log);
         let facts = Facts::collect(vmcore, kernel);
+        if facts.panic_cpu.is_some() {
+            text.panicked_in_memory(facts.panic_message.as_deref());
+        }
         let signature = text.signature(&unwound(&facts));
         let info = kernel.info();
         let release = String::from(info.osrelease().unwrap_or_default());

@@ -149,6 +149,16 @@ impl TextSummary {
         traced.map_or(&[], |report| &report.frames)
     }
 
+    /// Takes what memory says where the log tells of no panic: that a CPU panicked, and perhaps with which message.
+    pub fn panicked_in_memory(&mut self, message: Option<&str>) {
+        if self.kind == Kind::None {
+            (self.kind, self.why) = match message {
+                Some(message) => (events::panic_message(message).0, Why::MessageInMemory),
+                None => (Kind::Panic, Why::PanicInMemory),
+            };
+        }
+    }
+
     /// The fingerprint of the crash; `unwound` are functions found in memory, used when the log has none.
     pub fn signature(&self, unwound: &[&str]) -> Signature {
         Signature::of(self, unwound)
@@ -194,5 +204,37 @@ impl TextScan {
             modules: self.modules.map(|(line, text)| Modules { line, text }),
             redirect: self.redirect,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_told_with_their_letters() {
+        let modules = Modules {
+            line: Excerpt::default(),
+            text: "Modules linked in: a b(OE+) c_d(-) [last unloaded: e]".into(),
+        };
+        let names: Vec<_> = modules.iter().collect();
+        assert_eq!(names, [("a", ""), ("b", "OE+"), ("c_d", "-")]);
+        assert_eq!(modules.last_unloaded(), Some("e"));
+    }
+
+    #[test]
+    fn memory_tells_of_a_panic_only_where_the_log_does_not() {
+        let mut empty = TextScan::new().finish();
+        assert_eq!((empty.kind, empty.why), (Kind::None, Why::NoPanic));
+        empty.panicked_in_memory(Some("softlockup: hung tasks"));
+        assert_eq!(
+            (empty.kind, empty.why),
+            (Kind::SoftLockup, Why::MessageInMemory)
+        );
+        empty.panicked_in_memory(None);
+        assert_eq!(empty.kind, Kind::SoftLockup);
+        let mut silent = TextScan::new().finish();
+        silent.panicked_in_memory(None);
+        assert_eq!((silent.kind, silent.why), (Kind::Panic, Why::PanicInMemory));
     }
 }

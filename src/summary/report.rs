@@ -559,8 +559,16 @@ impl Report {
     }
 
     fn fault_detail(&mut self, detail: Detail, line: &Excerpt, rest: &str) {
-        let at = self.evidence(line);
         let first = hex(rest);
+        let faults = matches!(
+            self.kind,
+            Kind::NullDeref | Kind::PagingRequest | Kind::Oops
+        );
+        // The register holds the address of some earlier fault when this one is of another kind.
+        if matches!(detail, D::Cr2) && (!faults || self.address.is_some()) {
+            return;
+        }
+        let at = self.evidence(line);
         match detail {
             D::PageFault => {
                 self.error_code = first.map(|value| Found { value, line: at });
@@ -590,14 +598,6 @@ impl Report {
                 };
                 put(&mut self.ip, Some(place), at);
             }
-            D::Cr2 => {
-                if matches!(
-                    self.kind,
-                    Kind::NullDeref | Kind::PagingRequest | Kind::Oops
-                ) {
-                    put(&mut self.address, first, at);
-                }
-            }
             D::Mips => {
                 let code = after(rest, "ExcCode ").and_then(hex);
                 self.set_access(code.and_then(Access::mips), at);
@@ -606,7 +606,7 @@ impl Report {
                 self.marks_before_kexec = true;
                 self.set_access(hex_after(rest, "ECode=").and_then(Access::loongarch), at);
             }
-            D::BadAddr => put(&mut self.address, first, at),
+            D::Cr2 | D::BadAddr => put(&mut self.address, first, at),
             D::Kasan => put(&mut self.detail, Some(keep(rest, 80)), at),
             D::Size => put(&mut self.address, hex_after(rest, "addr "), at),
             _ => {}

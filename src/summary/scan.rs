@@ -510,3 +510,56 @@ fn is_modules(text: &str) -> bool {
     };
     text.starts_with(' ') && text.split_ascii_whitespace().all(is_name) && !text.trim().is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_column_is_taken_for_the_caller() {
+        let tests: [(&[u8], Option<u32>, &[u8]); 6] = [
+            (b"[   T12] text", Some(12), b"text"),
+            (b"[    C3] text", Some(3 | CALLER_IS_CPU), b"text"),
+            (b"[ffff] text", None, b"[ffff] text"),
+            (b"[T99999999999] text", None, b"[T99999999999] text"),
+            (b"[T1", None, b"[T1"),
+            (b"", None, b""),
+        ];
+        for (text, caller, rest) in tests {
+            assert_eq!(strip_caller(None, text), (caller, rest));
+        }
+        assert_eq!(strip_caller(Some(7), b"[   T12] a").0, Some(7));
+    }
+
+    #[test]
+    fn an_old_kernels_modules_go_on_over_several_lines() {
+        let mut scan = TextScan::new();
+        let log = "Oops: 0002 [#1] SMP \nModules linked in: a b(O)\n c_d e [last unloaded: f]\nRIP: 0010:g+0x1/0x2";
+        for (seq, text) in (1..).zip(log.lines()) {
+            scan.feed(&Line {
+                seq,
+                text: text.as_bytes(),
+                ..Line::default()
+            });
+        }
+        let modules = scan.finish().modules.unwrap();
+        let names: Vec<_> = modules.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b", "c_d", "e"]);
+        assert_eq!(modules.last_unloaded(), Some("f"));
+    }
+
+    #[test]
+    fn what_user_space_wrote_is_no_report() {
+        let mut scan = TextScan::new();
+        let mut line = Line {
+            facility: Some(1),
+            text: b"Kernel panic - not syncing: a joke",
+            ..Line::default()
+        };
+        scan.feed(&line);
+        assert!(scan.panic.is_none());
+        line.facility = Some(0);
+        scan.feed(&line);
+        assert!(scan.panic.is_some());
+    }
+}

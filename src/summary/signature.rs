@@ -358,3 +358,164 @@ impl Fnv {
         u32::try_from((self.0 >> 32) ^ low).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Line, TextScan};
+    use super::*;
+    use alloc::string::ToString;
+
+    fn summary(log: &str) -> TextSummary {
+        let mut scan = TextScan::new();
+        for (seq, line) in (1..).zip(log.lines()) {
+            scan.feed(&Line {
+                seq,
+                text: line.as_bytes(),
+                ..Line::default()
+            });
+        }
+        scan.finish()
+    }
+
+    fn signature(log: &str) -> String {
+        summary(log).signature(&[]).to_string()
+    }
+
+    const ONE_BUILD: &str = "BUG: kernel NULL pointer dereference, address: 0000000000000018
+Oops: 0000 [#1] PREEMPT SMP NOPTI
+CPU: 1 PID: 501 Comm: reader Not tainted 6.1.0-50-amd64 #1
+RIP: 0010:victim_read.isra.0+0x1c/0x40 [victim]
+Call Trace:
+ <TASK>
+ ? __die+0x1f/0x70
+ vfs_read+0xa1/0x2f0
+ ksys_read+0x6b/0xe0
+ do_syscall_64+0x5d/0x90";
+
+    const OTHER_BUILD: &str =
+        "BUG: unable to handle kernel NULL pointer dereference at 0000000000000020
+Oops: 0000 [#3] SMP
+CPU: 7 PID: 99 Comm: cat Tainted: G        W         6.1.0-90-amd64 #1
+RIP: 0010:victim_read.constprop.7+0x2c/0x50 [victim]
+Call Trace:
+ ? page_fault+0x1e/0x30
+ vfs_read+0xb1/0x310
+ __x64_sys_read+0x15/0x20
+ do_syscall_64+0x45/0x1d0";
+
+    #[test]
+    fn another_build_and_machine_have_the_same_signature() {
+        assert_eq!(signature(ONE_BUILD), signature(OTHER_BUILD));
+        assert!(signature(ONE_BUILD).starts_with("c1-null-deref-victim_read-"));
+    }
+
+    #[test]
+    fn other_bugs_have_other_signatures() {
+        let other = [
+            ONE_BUILD.replace("victim_read", "victim_write"),
+            ONE_BUILD.replace("vfs_read", "vfs_splice"),
+            ONE_BUILD.replace(
+                "NULL pointer dereference, address: 0000000000000018",
+                "BUG at fs/victim.c:12!",
+            ),
+        ];
+        for log in other {
+            assert_ne!(signature(&log), signature(ONE_BUILD), "{log}");
+        }
+    }
+
+    #[test]
+    fn unwound_functions_count_only_where_the_log_has_none() {
+        let bare = "Kernel panic - not syncing: foo_driver: fatal error 17 on unit 3";
+        let unwound = [
+            "panic",
+            "foo_fatal.cold",
+            "foo_irq",
+            "__handle_irq_event_percpu",
+        ];
+        let with = summary(bare).signature(&unwound).to_string();
+        assert!(with.starts_with("c1-panic-foo_fatal-"), "{with}");
+        let other_unit = summary(&bare.replace("17 on unit 3", "4 on unit 12"));
+        assert_eq!(other_unit.signature(&unwound).to_string(), with);
+        let logged = summary(ONE_BUILD);
+        assert_eq!(logged.signature(&unwound), logged.signature(&[]));
+    }
+
+    #[test]
+    fn what_was_interrupted_is_not_part_of_a_crash_in_an_interrupt() {
+        let log = |task: &str| {
+            let start = ONE_BUILD
+                .replace("<TASK>", "<IRQ>")
+                .replace(" ksys_read+0x6b/0xe0\n", "");
+            let start = start.replace(" do_syscall_64+0x5d/0x90", "");
+            signature(&alloc::format!(
+                "{start} </IRQ>\n <TASK>\n {task}+0x1/0x2\n"
+            ))
+        };
+        assert_eq!(log("ext4_writepages"), log("btrfs_search_slot"));
+    }
+
+    #[test]
+    fn sysrq_is_one_signature() {
+        let text = "Kernel panic - not syncing: sysrq triggered crash\nCPU: 0 PID: 1 Comm: init Not tainted 6.1";
+        let old = "SysRq : Trigger a crash
+BUG: unable to handle kernel NULL pointer dereference at           (null)
+Oops: 0002 [#1] SMP 
+RIP: 0010:[<ffffffff8118035d>]  [<ffffffff8118035d>] sysrq_handle_crash+0xd/0x20";
+        assert_eq!(signature(text), signature(old));
+    }
+
+    #[test]
+    fn names_lose_what_compilers_and_architectures_add() {
+        let names = [
+            ("do_thing.isra.0.constprop.1", "do_thing"),
+            ("do_thing.part.0.cold", "do_thing"),
+            ("do_thing.llvm.1234567890", "do_thing"),
+            (".do_thing", "do_thing"),
+            (
+                "type_show.d5e1ad21498a5fd14edbc5c320906598.cfi_jt",
+                "type_show",
+            ),
+            ("__x64_sys_write", "sys_write"),
+            ("SyS_write", "sys_write"),
+            (
+                "_RNvMCs5kY3iWhBqzH_12rust_minimalNtB2_11RustMinimal4init",
+                "rust_minimal.RustMinimal.init",
+            ),
+            (
+                "_ZN12rust_minimal4init17h0123456789abcdefE",
+                "rust_minimal.init",
+            ),
+            ("_RNv99999999999999999999x", ""),
+            ("", ""),
+        ];
+        for (symbol, name) in names {
+            assert_eq!(function_name(symbol), name, "{symbol}");
+        }
+    }
+
+    #[test]
+    fn messages_lose_numbers_and_names_of_this_machine() {
+        let message =
+            normalised("EXT4-fs (device sda1): panic forced after error 0xffff8881004aa008 12");
+        assert_eq!(message, "ext#-fs : panic forced after error # #");
+        assert_eq!(
+            normalised("VFS: Unable to mount root fs on \"UUID=1 2\" or unknown-block(0,0)"),
+            normalised("VFS: Unable to mount root fs on \"/dev/sda\" or unknown-block(8,1)")
+        );
+    }
+
+    #[test]
+    fn a_report_id_depends_on_each_of_its_parts() {
+        let id = report_id(&["host", "aa:bb"], Some("boot"), 7);
+        assert_eq!(id, report_id(&["host", "aa:bb"], Some("boot"), 7));
+        assert_eq!(id.len(), 19);
+        for other in [
+            report_id(&["hosta", "a:bb"], Some("boot"), 7),
+            report_id(&["host", "aa:bb"], None, 7),
+            report_id(&["host", "aa:bb"], Some("boot"), 8),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+}
