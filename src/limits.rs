@@ -26,6 +26,13 @@ pub const PAGE: u64 = 4096;
 /// Pages that the cache of the crashed kernel's memory holds.
 pub const PAGE_CACHE_PAGES: usize = 64;
 
+/// Bytes of `new_utsname.release` with its NUL.
+pub const RELEASE_LEN: usize = 65;
+
+/// Places looked at for the kernel image where nothing tells where it is: 512 GiB in steps of 2 MiB, 16 GiB in those of
+/// 64 KiB, seconds at worst.
+pub const IMAGE_PROBES: u32 = 1 << 18;
+
 /// Bytes read ahead of a pass over an array of the crashed kernel.
 pub const WINDOW_LEN: u64 = 32 << 10;
 

@@ -13,6 +13,7 @@
 //! | from QEMU, whose program headers have no virtual addresses | the tables, the formulas |
 //! | made with wrong virtual addresses in its program headers | the tables, the formulas |
 //! | of a kernel whose VMCOREINFO was cut or is too old to say | the guess that finds the release |
+//! | the same, without virtual addresses either | what follows from the place where the release is found |
 //!
 //! Nothing above this layer sees a physical address. Reads are copies into a caller's buffer through a small page cache;
 //! memory of a crashed kernel does not change, so reading twice is right and keeping is not needed.
@@ -28,6 +29,7 @@ use crate::limits;
 use crate::vmcoreinfo::VmcoreInfo;
 
 mod aarch64;
+mod anchor;
 mod arm;
 mod cache;
 mod i386;
@@ -122,29 +124,53 @@ impl<'v> Kernel<'v> {
         kernel
     }
 
-    /// Takes the guess at the address space through which the release is found, and puts the ways in order.
+    /// Settles how addresses are translated: by what the note and the headers say, else by where the release is found.
     fn choose_space(&mut self) {
-        let mut best = [Verdict::Wrong; 3];
+        let mut best = self.try_spaces(self.segments, [Verdict::Wrong; 3]);
+        if !best.contains(&Verdict::Right)
+            && let Some((addr, release)) = self.release()
+            && let Ok(init_uts_ns) = self.info.symbol("init_uts_ns")
+        {
+            anchor::find(self.mem, addr, &release, &mut |place| {
+                // As a program header would show it, from the symbol to the release and its NUL.
+                let before = addr.0.wrapping_sub(init_uts_ns.0);
+                let mut segments = Vec::with_capacity(self.segments.len().saturating_add(1));
+                segments.push(Segment {
+                    paddr: place.wrapping_sub(before),
+                    vaddr: Some(init_uts_ns),
+                    len: before.saturating_add(wide(release.len())),
+                });
+                segments.extend_from_slice(self.segments);
+                best = self.try_spaces(&segments, best);
+                best.first() == Some(&Verdict::Right)
+            });
+        }
+        let mut judged = [(Verdict::Unknown, Way::Tables); 3];
+        for (slot, found) in judged.iter_mut().zip(best.into_iter().zip(Way::ALL)) {
+            *slot = found;
+        }
+        judged.sort_by_key(|&(verdict, _)| verdict);
+        self.ways = judged.map(|(_, way)| way);
+    }
+
+    /// Takes the first guess at the address space that finds more than what `best` says of the present one.
+    fn try_spaces(&mut self, segments: &[Segment], mut best: [Verdict; 3]) -> [Verdict; 3] {
         for guess in 0.. {
-            let guessed = AddressSpace::new(self.abi, &self.info, self.segments, guess);
+            let guessed = AddressSpace::new(self.abi, &self.info, segments, guess);
             let Some(guessed) = guessed else { break };
             let before = core::mem::replace(&mut self.space, guessed);
             let verdicts = Way::ALL.map(|way| self.verdict(way));
-            if guess != 0 && verdicts >= best {
+            let nothing_yet = matches!(before, AddressSpace::Headers);
+            if verdicts < best || nothing_yet {
+                best = verdicts;
+            } else {
                 self.space = before;
-                continue;
             }
-            best = verdicts;
             if best.first() == Some(&Verdict::Right) {
                 break;
             }
         }
-        let mut order = [(Verdict::Unknown, Way::Tables); 3];
-        for (slot, judged) in order.iter_mut().zip(best.into_iter().zip(Way::ALL)) {
-            *slot = judged;
-        }
-        order.sort_by_key(|&(verdict, _)| verdict);
-        self.ways = order.map(|(_, way)| way);
+        best
     }
 
     /// How the kernel lays out its data.
@@ -187,15 +213,10 @@ impl<'v> Kernel<'v> {
     }
 
     fn release_is(&self, way: Way) -> Option<bool> {
-        /// `new_utsname.release` behind sysname and nodename, 65 bytes each.
-        const RELEASE: u64 = 130;
-        let osrelease = self.info.osrelease()?.as_bytes();
-        let uts = self.info.symbol("init_uts_ns").ok()?;
-        let name = self.info.offset("uts_namespace.name").unwrap_or(0);
-        let mut at = uts.checked_add(name)?.checked_add(RELEASE)?;
-        let mut release = [0; 65];
-        let release = release.get_mut(..osrelease.len())?;
-        let mut rest = &mut *release;
+        let (mut at, release) = self.release()?;
+        let mut found = [0; limits::RELEASE_LEN];
+        let found = found.get_mut(..release.len())?;
+        let mut rest = &mut *found;
         while !rest.is_empty() {
             let mapping = self.translate_by(way, at).ok()?;
             let (now, later) = rest.split_at_mut(index(mapping.len).clamp(1, rest.len()));
@@ -204,8 +225,22 @@ impl<'v> Kernel<'v> {
             rest = later;
         }
         // Zeros are what a filter leaves of a page, and say nothing.
-        let told = release.iter().any(|&byte| byte != 0);
-        told.then_some(release == osrelease)
+        let told = found.iter().any(|&byte| byte != 0);
+        told.then_some(found == release)
+    }
+
+    /// Where the release stands, and what with its NUL it should be.
+    fn release(&self) -> Option<(VirtAddr, Vec<u8>)> {
+        /// `new_utsname.release` behind sysname and nodename, 65 bytes each.
+        const RELEASE: u64 = 130;
+        let mut release = self.info.osrelease()?.as_bytes().to_vec();
+        release.push(0);
+        let uts = self.info.symbol("init_uts_ns").ok()?;
+        let name = self.info.offset("uts_namespace.name").unwrap_or(0);
+        let addr = uts.checked_add(name)?.checked_add(RELEASE)?;
+        (2..=limits::RELEASE_LEN)
+            .contains(&release.len())
+            .then_some((addr, release))
     }
 
     /// Finds the physical address of `addr`.
@@ -465,3 +500,6 @@ impl Recent {
 fn to_page_end(addr: u64) -> u64 {
     limits::PAGE.wrapping_sub(addr & limits::PAGE.wrapping_sub(1))
 }
+
+#[cfg(test)]
+mod tests;
