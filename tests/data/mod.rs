@@ -10,8 +10,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every fixture; README.md says what each is good for.
 pub const NAMES: &[&str] = &[
+    "a61-arm64",
+    "a61-armhf",
+    "a61-armhf-lpae",
+    "a61-i386",
     "a61-i386-pae",
+    "a61-ppc64el",
+    "a61-ppc64el-hash",
+    "a61-s390x",
+    "a612-arm64-16k",
     "a612-riscv64",
+    "a612-s390x",
+    "a72-arm64",
     "b510-amd64",
     "b61-odd",
     "b61-wrap128k",
