@@ -131,10 +131,14 @@ pub fn vmcoreinfo(options: &Options, vmcore: &Vmcore<'_>) -> Result<VmcoreInfo, 
         let info = VmcoreInfo::parse(text.to_vec());
         info.is_ok_and(|info| Log::locate(&Kernel::new(vmcore, info)).is_ok())
     };
-    let endian = vmcore.abi().endian;
-    let found = search::vmcoreinfo(vmcore, endian, &mut accept, &mut |done, all| {
-        progress.at(done, all);
-    });
+    let found = search::vmcoreinfo(
+        vmcore,
+        vmcore.abi().endian,
+        &mut accept,
+        &mut |done, all| {
+            progress.at(done, all);
+        },
+    );
     // Without any, what is wrong with the note says more.
     VmcoreInfo::parse(found.map_err(|_| why)?)
 }

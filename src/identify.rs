@@ -45,7 +45,7 @@ impl Identity {
     /// Collects what `vmcore` tells, with the VMCOREINFO that was found for it.
     pub fn collect(vmcore: &Vmcore<'_>, info: Option<VmcoreInfo>) -> Self {
         let facts = vmcore.facts();
-        let text = |bytes: &[u8]| Some(bytes.to_vec()).filter(|bytes| !bytes.is_empty());
+        let text = |bytes: &[u8]| Some(bytes.to_vec()).filter(|text| is_name(text));
         let mut identity = Identity {
             abi: vmcore.abi(),
             has_vmcoreinfo: false,
@@ -155,9 +155,12 @@ fn utsname(kernel: &Kernel<'_>, n: u64) -> Option<Vec<u8>> {
     let offset = name.checked_add(n.checked_mul(NAME_LEN)?)?;
     let addr = info.symbol("init_uts_ns").ok()?.checked_add(offset)?;
     let text = kernel.read_cstr(addr, index(NAME_LEN)).ok()?;
-    // What a machine is called that nobody gave a name.
-    let unset = text.is_empty() || text == b"(none)";
-    Some(text).filter(|_| !unset)
+    Some(text).filter(|text| is_name(text))
+}
+
+/// False for what a machine is called that nobody gave a name.
+fn is_name(text: &[u8]) -> bool {
+    !text.is_empty() && text != b"(none)"
 }
 
 fn machine_name(abi: Abi) -> &'static str {

@@ -1,29 +1,32 @@
 //! VMCOREINFO without its note: a search of physical memory.
 //!
-//! From early boot on, configured for kdump or not, a kernel keeps the ready-made note at the start of a page:
+//! From early boot on, configured for kdump or not, a kernel keeps the ready-made note:
 //!
-//! | n_namesz 11 | n_descsz | n_type 0 | `VMCOREINFO` NUL pad | `OSRELEASE=`... |
+//! | n_namesz 11 | n_descsz | n_type 0 | `VMCOREINFO` NUL NUL | `OSRELEASE=`... |
 //!
-//! So the first bytes of every stored page are enough. Earlier kernels and guests leave notes of their own behind, so
-//! the caller has to say which one is right; searching for the text anywhere would find many more, in files and in the
-//! memory of programs.
+//! Since 4.13 it starts a page; before, it stood anywhere in the kernel image, aligned to four bytes. s390x also keeps
+//! its address in the lowcore. Earlier kernels and guests leave notes of their own behind, so the caller has to say which
+//! one is right; searching for the text alone would find many more, in files and in the memory of programs.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{PhysMem, PhysRange};
 use crate::addr::PhysAddr;
-use crate::bytes::{Endian, index};
+use crate::bytes::{Endian, index, wide};
 use crate::error::{Error, Result};
 use crate::limits;
 
 /// Where the text starts.
 const HEADER_LEN: u64 = 24;
+/// Up to the end of `OSRELEASE=`.
+const HEAD_LEN: usize = 34;
+/// Where in the note its name is.
+const NAME_AT: usize = 12;
+const NAME: &[u8] = b"VMCOREINFO\0\0";
 const TEXT: &[u8] = b"OSRELEASE=";
-/// Pages between two calls of `progress`.
-const STEP: u64 = 256;
 
-/// Searches the stored pages of `mem` for the text of VMCOREINFO, lowest addresses first. `accept` is asked about every
+/// Searches the stored memory of `mem` for the text of VMCOREINFO, lowest addresses first. `accept` is asked about every
 /// one that is found; `progress` is told the bytes done and those in all.
 ///
 /// # Errors
@@ -34,30 +37,36 @@ pub fn vmcoreinfo(
     accept: &mut dyn FnMut(&[u8]) -> bool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<u8>> {
+    let mut search = Search {
+        mem,
+        endian,
+        accept,
+        tries: 0,
+    };
     let all = stored(mem);
     let mut done = 0_u64;
-    let mut tries = 0_u64;
     let mut from = PhysAddr(0);
+    let mut buf = Vec::new();
     while let Some(range) = mem.next_stored(from).filter(|range| range.len != 0) {
-        let end = range.start.wrapping_add(range.len);
-        let first = range.start.0.next_multiple_of(limits::PAGE);
-        for (number, at) in (first..end.0).step_by(index(limits::PAGE)).enumerate() {
-            if (index(STEP).wrapping_sub(1)) & number == 0 {
-                progress(done.saturating_add(at.saturating_sub(range.start.0)), all);
-            }
-            let Some(text) = note_at(mem, PhysAddr(at), endian) else {
-                continue;
-            };
-            if accept(&text) {
+        let mut inside = 0;
+        while inside < range.len {
+            progress(done.saturating_add(inside), all);
+            let at = range.start.wrapping_add(inside);
+            // The first bytes of the next chunk are read with this one, for a note that begins in it.
+            let left = range.len.saturating_sub(inside);
+            let len = left.min(limits::WINDOW_LEN.saturating_add(wide(HEAD_LEN)));
+            buf.resize(index(len), 0);
+            read(mem, at, &mut buf);
+            if let Some(text) = search.in_chunk(at, &buf) {
                 return Ok(text);
             }
-            tries = tries.saturating_add(1);
-            if tries >= limits::VMCOREINFO_TRIES {
+            if search.is_over() {
                 return Err(MISSING);
             }
+            inside = inside.saturating_add(limits::WINDOW_LEN);
         }
         done = done.saturating_add(range.len);
-        from = end;
+        from = range.start.wrapping_add(range.len);
     }
     Err(MISSING)
 }
@@ -68,13 +77,51 @@ pub fn by_lowcore(mem: &dyn PhysMem) -> Option<Vec<u8>> {
     const VMCORE_INFO: PhysAddr = PhysAddr(0xe0c);
     let mut raw = [0; 8];
     mem.read_phys(VMCORE_INFO, &mut raw).ok()?;
-    let note = Endian::Big.u64(&raw, 0)?;
-    note_at(mem, PhysAddr(note), Endian::Big)
+    let note = PhysAddr(Endian::Big.u64(&raw, 0)?);
+    let mut head = [0; HEAD_LEN];
+    mem.read_phys(note, &mut head).ok()?;
+    read_text(mem, note, text_len(&head, Endian::Big)?)
+}
+
+/// The `len` bytes of text of the note at `at`.
+fn read_text(mem: &dyn PhysMem, at: PhysAddr, len: u64) -> Option<Vec<u8>> {
+    let mut text = vec![0; index(len)];
+    mem.read_phys(at.checked_add(HEADER_LEN)?, &mut text).ok()?;
+    Some(text)
+}
+
+/// The length of the text of the note that starts with `head`, `None` when it is none.
+fn text_len(head: &[u8], endian: Endian) -> Option<u64> {
+    let descsz = u64::from(endian.u32(head, 4)?);
+    let is_note = endian.u32(head, 0)? == 11
+        && (1..=limits::VMCOREINFO_LEN).contains(&descsz)
+        && endian.u32(head, 8)? == 0
+        && head.get(NAME_AT..24)? == NAME
+        && head.get(24..HEAD_LEN)? == TEXT;
+    is_note.then_some(descsz)
 }
 
 const MISSING: Error = Error::Missing {
     key: "VMCOREINFO (neither as a note nor in memory)",
 };
+
+/// Fills `buf` from `at`; pages that cannot be read are zero.
+fn read(mem: &dyn PhysMem, at: PhysAddr, buf: &mut [u8]) {
+    if mem.read_phys(at, buf).is_ok() {
+        return;
+    }
+    let mut at = at;
+    let mut rest = buf;
+    while !rest.is_empty() {
+        let run = limits::PAGE.saturating_sub(at.0 & limits::PAGE.wrapping_sub(1));
+        let (now, later) = rest.split_at_mut(index(run).min(rest.len()));
+        if mem.read_phys(at, now).is_err() {
+            now.fill(0);
+        }
+        at = at.wrapping_add(run);
+        rest = later;
+    }
+}
 
 /// Bytes that are stored.
 fn stored(mem: &dyn PhysMem) -> u64 {
@@ -88,22 +135,43 @@ fn stored(mem: &dyn PhysMem) -> u64 {
     all
 }
 
-/// The text of the note at `at`, if there is one.
-fn note_at(mem: &dyn PhysMem, at: PhysAddr, endian: Endian) -> Option<Vec<u8>> {
-    let mut head = [0; 34];
-    mem.read_phys(at, &mut head).ok()?;
-    let descsz = endian.u32(&head, 4)?;
-    let is_note = endian.u32(&head, 0)? == 11
-        && (1..=limits::VMCOREINFO_LEN).contains(&descsz.into())
-        && endian.u32(&head, 8)? == 0
-        && head.get(12..24)? == b"VMCOREINFO\0\0"
-        && head.get(24..)? == TEXT;
-    if !is_note {
-        return None;
+/// A search, and how many notes it has found.
+struct Search<'a> {
+    mem: &'a dyn PhysMem,
+    endian: Endian,
+    accept: &'a mut dyn FnMut(&[u8]) -> bool,
+    tries: u64,
+}
+
+impl Search<'_> {
+    /// True when so many were found that none will be right.
+    fn is_over(&self) -> bool {
+        self.tries >= limits::VMCOREINFO_TRIES
     }
-    let mut text = vec![0; index(descsz.into())];
-    mem.read_phys(at.checked_add(HEADER_LEN)?, &mut text).ok()?;
-    Some(text)
+
+    /// The text of an accepted note that begins in `chunk`, which is at `start`.
+    fn in_chunk(&mut self, start: PhysAddr, chunk: &[u8]) -> Option<Vec<u8>> {
+        // Notes are aligned to four, and so are the starts of what is stored.
+        let words = (0_usize..).step_by(4).zip(chunk.chunks_exact(4));
+        for (at, _) in words.filter(|(_, word)| word == b"VMCO") {
+            let head_at = at.checked_sub(NAME_AT);
+            let head = head_at.and_then(|head_at| Some((head_at, chunk.get(head_at..)?)));
+            let note = head.and_then(|(at, head)| Some((at, text_len(head, self.endian)?)));
+            let Some((at, len)) = note else { continue };
+            let found = self.offer(start.wrapping_add(wide(at)), len);
+            if found.is_some() || self.is_over() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Reads the `len` bytes of text of the note at `at`, if it is accepted.
+    fn offer(&mut self, at: PhysAddr, len: u64) -> Option<Vec<u8>> {
+        self.tries = self.tries.saturating_add(1);
+        let text = read_text(self.mem, at, len)?;
+        (self.accept)(&text).then_some(text)
+    }
 }
 
 #[cfg(test)]
@@ -146,10 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn notes_at_page_starts_are_offered_in_order_until_one_is_accepted() {
+    fn notes_are_offered_in_order_until_one_is_accepted() {
         let memory = memory(&[
-            (0x1800, b"OSRELEASE=in the middle of a page\n"),
-            (0x3000, b"OSRELEASE=earlier kernel\n"),
+            (0x1802, b"OSRELEASE=not aligned\n"),
+            (
+                0x2ff4,
+                b"OSRELEASE=across two pages, of an earlier kernel\n",
+            ),
             (0x4000, b"no release"),
             (0x5000, b"OSRELEASE=right\n"),
             (0x6000, b"OSRELEASE=later\n"),
@@ -167,7 +238,7 @@ mod tests {
         );
         assert_eq!(found, Ok(b"OSRELEASE=right\n".to_vec()));
         assert_eq!(offered.len(), 2);
-        assert_eq!(told, [(0x800, 0x1_0000)]);
+        assert_eq!(told, [(0, 0x1_0000)]);
     }
 
     #[test]
@@ -186,5 +257,13 @@ mod tests {
         let other = memory(&[(0x1000, b"OSRELEASE=x\n")]);
         let found = vmcoreinfo(&other, Endian::Little, &mut |_| true, &mut |_, _| {});
         assert_eq!(found, Err(MISSING), "the other byte order");
+    }
+
+    #[test]
+    fn a_note_across_two_chunks_is_found() {
+        let at = 0x800 + 0x8000 - 20;
+        let memory = memory(&[(at, b"OSRELEASE=x\n")]);
+        let found = vmcoreinfo(&memory, Endian::Big, &mut |_| true, &mut |_, _| {});
+        assert_eq!(found, Ok(b"OSRELEASE=x\n".to_vec()));
     }
 }
