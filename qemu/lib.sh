@@ -4,7 +4,9 @@
 ME=${ME:-${0##*/}}
 top=$(dirname "$(readlink -f "$0")")/..
 top=$(readlink -f "$top")
-cache=$top/target/qemu
+# In the project the image's scripts are in initramfs; installed, one directory up.
+scripts=$top/initramfs; [ -d "$scripts" ] || scripts=$top
+cache=${CRASHDMESG_CACHE:-$top/target/qemu}
 began=$(date +%s)
 
 # step TEXT: a line of progress, with the seconds since the start.

@@ -13,24 +13,14 @@ use super::{Findings, Root, armed};
 const CONNECT: Duration = Duration::from_secs(4);
 
 /// Schemes with a host, the port they use by default, and whether a connection shows that somebody listens.
+#[rustfmt::skip]
 const SCHEMES: &[(&str, u16, bool)] = &[
-    ("tcp", 0, true),
-    ("syslog+tcp", 601, true),
-    ("relp", 2514, true),
-    ("http", 80, true),
-    ("loki", 3100, true),
-    ("otlp", 4318, true),
-    ("elastic", 9200, true),
-    ("journal", 19532, true),
-    ("ftp", 21, true),
-    ("ssh", 22, true),
-    ("nfs", 2049, true),
-    ("udp", 514, false),
-    ("syslog", 514, false),
-    ("syslog+udp", 514, false),
-    ("netconsole", 6666, false),
-    ("gelf", 12201, false),
-    ("tftp", 69, false),
+    ("tcp", 6666, true), ("udp", 6666, false), ("netconsole", 6666, false),
+    ("syslog", 514, false), ("syslog+udp", 514, false), ("syslog+tcp", 514, true), ("relp", 2514, true),
+    ("gelf", 12201, false), ("gelf+tcp", 12201, true),
+    ("http", 80, true), ("journal+http", 80, true), ("loki+http", 80, true), ("otlp+http", 80, true),
+    ("elasticsearch+http", 80, true), ("opensearch+http", 80, true),
+    ("ftp", 21, true), ("tftp", 69, false), ("ssh", 22, true), ("nfs", 2049, true),
 ];
 
 /// Tries every target of the configuration.
@@ -73,9 +63,7 @@ fn recorded(armed: &Config, like: IpAddr) -> Option<IpAddr> {
 /// Host, port, and whether it is a stream; `None` for what is no place in the network.
 fn endpoint(url: &str) -> Option<(String, u16, bool)> {
     let (scheme, rest) = url.split_once("://")?;
-    let base = scheme.split_once('+').map_or(scheme, |(base, _)| base);
-    let known = |name: &str| SCHEMES.iter().find(|(scheme, ..)| *scheme == name);
-    let &(_, default, stream) = known(scheme).or_else(|| known(base))?;
+    let &(_, default, stream) = SCHEMES.iter().find(|(known, ..)| *known == scheme)?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let place = authority
         .rsplit_once('@')
@@ -91,7 +79,7 @@ fn endpoint(url: &str) -> Option<(String, u16, bool)> {
         },
     };
     let port = port.map_or(Some(default), |port| port.parse().ok())?;
-    (!host.is_empty() && port != 0).then(|| (host.to_owned(), port, stream))
+    (!host.is_empty()).then(|| (host.to_owned(), port, stream))
 }
 
 /// A URL as it may be shown: without user and password.
@@ -148,7 +136,7 @@ mod tests {
             Some("2001:db8::1 8080")
         );
         assert_eq!(place("nfs://filer/export").as_deref(), Some("filer 2049"));
-        assert_eq!(place("tcp://10.0.2.2"), None);
+        assert_eq!(place("pigeon://10.0.2.2"), None);
         assert_eq!(place("file:/tmp/x"), None);
     }
 

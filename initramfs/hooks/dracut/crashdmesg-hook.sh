@@ -1,3 +1,3 @@
 #!/bin/sh
-# Sourced by dracut's init in pre-mount; it must not exit.
+# Sourced by dracut's init in its first hook, cmdline; it must not exit.
 [ ! -x /usr/lib/crashdmesg/ship ] || /usr/lib/crashdmesg/ship

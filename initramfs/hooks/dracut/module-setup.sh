@@ -13,10 +13,11 @@ depends() {
 
 # crashdmesg_plan: makes the plan once for both steps, and prints its directory.
 crashdmesg_plan() {
-    local plan=${DRACUT_TMPDIR:-$initdir}/crashdmesg-plan lib=/usr/lib/crashdmesg
+    # Beside the tree that becomes the image, in dracut's own temporary directory.
+    local plan=${initdir%/*}/crashdmesg-plan lib=/usr/lib/crashdmesg
     [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
     if [[ ! -s $plan/crashdmesg.conf ]]; then
-        "$lib/build" --kernel "$kernel" --plan "$plan" --no-image --quiet >&2 || {
+        "$lib/hooks/plan" "$kernel" "$plan" >&2 || {
             derror "crashdmesg: no plan could be made, left out"
             return 1
         }
@@ -42,13 +43,6 @@ install() {
     [[ ! -s $plan/hosts ]] || inst_simple "$plan/hosts" /etc/crashdmesg.hosts
     inst_script "$lib/hooks/ship" /usr/lib/crashdmesg/ship
     inst_multiple modprobe cp
-    # Before anything that waits for a root file system: the text needs none. In an image without systemd the hook does it;
-    # with systemd, kdump's own service may start first, and then waits for us.
-    inst_hook pre-mount 01 "$moddir/crashdmesg-hook.sh"
-    if dracut_module_included "systemd"; then
-        mkdir -p "$initdir/etc/systemd/system/kdump-capture.service.d"
-        printf '[Service]\nExecStartPre=-/usr/lib/crashdmesg/ship\n' \
-            > "$initdir/etc/systemd/system/kdump-capture.service.d/crashdmesg.conf"
-    fi
-    rm -rf "$initdir/crashdmesg-plan"
+    # Before anything that asks for a root file system: the text needs none.
+    inst_hook cmdline 01 "$moddir/crashdmesg-hook.sh"
 }

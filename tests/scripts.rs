@@ -1,0 +1,246 @@
+//! The scripts around the binary: installation, the capture kernel's command line, other systems' settings; and the
+//! manual page, which must know every option and key that the program knows.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("initramfs")
+            .join(name),
+    );
+    command
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("crashdmesg-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn help(option: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_crashdmesg"))
+        .arg(option)
+        .output();
+    stdout(&output.unwrap())
+}
+
+/// The long options in a text.
+fn long_options(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let long = words.filter(|word| word.starts_with("--") && word.len() > 4);
+    long.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manual_knows_every_option_and_key_and_no_others() {
+    let roff = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/initramfs/crashdmesg.8"
+    ))
+    .unwrap();
+    let manual = roff.replace("\\-", "-").replace("\\fB", "");
+    let of_program = long_options(&help("--help"));
+    let (options, _) = manual.split_once(".SH CONFIGURATION").unwrap();
+    let (_, options) = options.split_once(".SH OPTIONS").unwrap();
+    assert_eq!(long_options(options), of_program);
+
+    let keys = help("--help-config");
+    let keys: Vec<&str> = keys
+        .lines()
+        .filter(|line| {
+            line.starts_with("* ") || (line.starts_with("  ") && !line.starts_with("   "))
+        })
+        .filter_map(|line| line.split_whitespace().find(|word| *word != "*"))
+        .collect();
+    assert!(keys.contains(&"send") && keys.len() > 15, "{keys:?}");
+    let (_, configuration) = manual.split_once(".SH CONFIGURATION").unwrap();
+    let (configuration, _) = configuration.split_once(".SH TARGETS").unwrap();
+    let words: BTreeSet<&str> = configuration
+        .split(|c: char| !(c.is_ascii_lowercase() || c == '-'))
+        .collect();
+    for key in keys {
+        assert!(
+            words.contains(key),
+            "the manual does not know the key {key}"
+        );
+    }
+}
+
+#[test]
+fn one_step_installs_everything_under_destdir_and_prefix() {
+    let destination = scratch("install");
+    let output = script("install")
+        .env("DESTDIR", &destination)
+        .env("PREFIX", "/usr")
+        .env("BINARY", env!("CARGO_BIN_EXE_crashdmesg"))
+        .output()
+        .unwrap();
+    stdout(&output);
+    for path in [
+        "usr/sbin/crashdmesg",
+        "usr/lib/crashdmesg/build",
+        "usr/lib/crashdmesg/net.sh",
+        "usr/lib/crashdmesg/qemu/run",
+        "usr/share/man/man8/crashdmesg.8",
+        "usr/share/bash-completion/completions/crashdmesg",
+        "usr/share/initramfs-tools/hooks/crashdmesg",
+        "usr/lib/dracut/modules.d/99crashdmesg/module-setup.sh",
+        "usr/lib/initcpio/install/crashdmesg",
+        "etc/init.d/crashdmesg",
+    ] {
+        assert!(destination.join(path).is_file(), "{path}");
+    }
+    let link = fs::read_link(destination.join("usr/sbin/crashdmesg-arm")).unwrap();
+    assert_eq!(link, Path::new("/usr/lib/crashdmesg/arm"));
+    let unit = destination.join("usr/lib/systemd/system/crashdmesg.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    assert!(
+        unit.contains("ExecStart=/usr/lib/crashdmesg/arm ") && !unit.contains('@'),
+        "{unit}"
+    );
+    // What was installed runs from there.
+    let build = destination.join("usr/lib/crashdmesg/build");
+    let output = Command::new("sh")
+        .arg(build)
+        .arg("--help")
+        .output()
+        .unwrap();
+    assert!(stdout(&output).starts_with("Usage: build"));
+    fs::remove_dir_all(destination).unwrap();
+}
+
+#[test]
+fn the_capture_kernels_command_line_keeps_what_the_machine_needs_and_drops_what_costs() {
+    let scratch = scratch("cmdline");
+    let file = scratch.join("cmdline");
+    let line = "BOOT_IMAGE=/vmlinuz-6.1 root=UUID=1 ro quiet crashkernel=128M console=ttyS0,115200 hugepages=100 \
+                log_buf_len=16M isolcpus=2-7 resume=/dev/sda2 rd.lvm.lv=vg/root systemd.unit=x dyndbg=\"file a.c +p\" \
+                pci=nomsi intel_iommu=on transparent-hugepage=always crashdmesg.deadline=60 -- single\n";
+    fs::write(&file, line).unwrap();
+    let output = script("arm")
+        .args(["--print", "--append", "foo=1"])
+        .env("CRASHDMESG_CMDLINE", &file)
+        .output();
+    let line = stdout(&output.unwrap());
+    let kept = "console=ttyS0,115200 dyndbg=\"file a.c +p\" pci=nomsi intel_iommu=on crashdmesg.deadline=60 ";
+    assert!(line.starts_with(kept), "{line}");
+    for added in ["nr_cpus=1 ", "reset_devices ", "panic=10 ", " foo=1\n"] {
+        assert!(line.contains(added), "{line}");
+    }
+    fs::remove_dir_all(scratch).unwrap();
+}
+
+/// Runs `import` on one file: the configuration, and what has no equivalent.
+fn import(name: &str, text: &str) -> (String, String) {
+    let scratch = scratch(name);
+    let file = scratch.join("settings");
+    fs::write(&file, text).unwrap();
+    let output = script("import").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    fs::remove_dir_all(scratch).unwrap();
+    let conf = stdout(&output);
+    (conf.split_once('\n').unwrap().1.to_owned(), said)
+}
+
+/// What `import` writes is a configuration that the program takes.
+fn assert_valid(conf: &str) {
+    let scratch = scratch("valid");
+    let file = scratch.join("conf");
+    fs::write(&file, conf).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_crashdmesg"))
+        .arg("--check-config")
+        .arg(&file)
+        .output();
+    assert!(
+        check.as_ref().unwrap().status.success(),
+        "{check:?}\n{conf}"
+    );
+    fs::remove_dir_all(scratch).unwrap();
+}
+
+#[test]
+fn kdump_conf_is_translated() {
+    let (conf, said) = import(
+        "kdump-conf",
+        "# RHEL\nnfs filer.example:/export/tmp\npath /var/crash\ncore_collector makedumpfile -l -d 31\n\
+         final_action poweroff\nfailure_action shell\nlink_delay 60\nkdump_pre /bin/pre\n",
+    );
+    let expected =
+        "send = nfs://filer.example/export/tmp/var/crash\nfinal = poweroff\nnet-timeout = 60\n";
+    assert_eq!(conf, expected);
+    assert!(
+        said.contains("core_collector") && said.contains("kdump_pre /bin/pre"),
+        "{said}"
+    );
+    assert_valid(&conf);
+    let (conf, _) = import(
+        "kdump-ssh",
+        "ssh me@collector.example\nsshkey /root/.ssh/kdump\n",
+    );
+    assert!(
+        conf.starts_with(
+            "send = ssh://me@collector.example/var/crash\nssh-key = /root/.ssh/kdump\n"
+        ),
+        "{conf}"
+    );
+    assert_valid(&conf);
+}
+
+#[test]
+fn sysconfig_kdump_is_translated() {
+    let (conf, said) = import(
+        "sysconfig",
+        "KDUMP_SAVEDIR=\"ftp://user:pw@192.0.2.1:2121/var/crash file:///var/crash\"\nKDUMP_NETCONFIG=\"eth0:dhcp4\"\n\
+         KDUMP_IMMEDIATE_REBOOT=\"no\"\nKDUMP_DUMPLEVEL=\"31\"\nKDUMP_NOTIFICATION_TO=\"root\"\nKDUMP_COMMANDLINE_APPEND=\"cio_ignore=all\"\n",
+    );
+    let mut lines: Vec<&str> = conf.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "final = shell",
+        "interface = eth0",
+        "ip = dhcp",
+        "send = ftp://user:pw@192.0.2.1:2121/var/crash",
+    ];
+    assert_eq!(lines, expected);
+    for word in [
+        "file:///var/crash",
+        "KDUMP_DUMPLEVEL",
+        "KDUMP_NOTIFICATION_TO",
+        "cio_ignore=all",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_valid(&conf);
+}
+
+#[test]
+fn kdump_tools_settings_are_translated() {
+    let (conf, said) = import(
+        "kdump-tools",
+        "USE_KDUMP=1\nKDUMP_COREDIR=\"/var/crash\"\nSSH=\"kdump@netcrash\"\nSSH_KEY=/root/.ssh/key\n\
+         NFS=\"netcrash:/var/nfs\"\nHOSTTAG=\"ip\"\nMAKEDUMP_ARGS=\"-c -d 31\"\n",
+    );
+    for line in [
+        "send = ssh://kdump@netcrash/var/crash\n",
+        "ssh-key = /root/.ssh/key\n",
+        "send = nfs://netcrash/var/nfs\n",
+    ] {
+        assert!(conf.contains(line), "{conf}");
+    }
+    assert!(
+        said.contains("HOSTTAG") && said.contains("MAKEDUMP_ARGS"),
+        "{said}"
+    );
+    assert_valid(&conf);
+}
