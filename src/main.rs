@@ -103,7 +103,12 @@ fn check_config(path: &Path) -> Exit {
     for issue in settings.issues() {
         eprintln!("crashdmesg: {}: {issue}", path.display());
     }
-    if settings.issues().is_empty() {
+    // Each line may be right, and a target still lack what another key would say.
+    let plan = sink::delivery::Plan::new(&settings.config());
+    if let Err(why) = &plan {
+        eprintln!("crashdmesg: {}: {why}", path.display());
+    }
+    if settings.issues().is_empty() && plan.is_ok() {
         Exit::Done
     } else {
         Exit::Usage

@@ -37,10 +37,7 @@ pub fn send_to(
     config: &Config,
     say: &mut dyn FnMut(&str),
 ) -> Result<Exit, Failure> {
-    let plan = Plan::new(config).map_err(|message| Failure {
-        exit: Exit::Usage,
-        message,
-    })?;
+    let plan = plan(config, say)?;
     let deadline = Deadline::after(config.deadline);
     gasp(&plan, report.meta(), deadline, say);
     let deliveries = deliver(&plan, report, deadline, say);
@@ -48,6 +45,34 @@ pub fn send_to(
         Verdict::Delivered | Verdict::Unacknowledged => Exit::Done,
         Verdict::Failed => Exit::NotDelivered,
     })
+}
+
+/// The plan of a configuration; a target that cannot be used is said and left out, unless none is left.
+fn plan(config: &Config, say: &mut dyn FnMut(&str)) -> Result<Plan, Failure> {
+    let mut config = config.clone();
+    loop {
+        let message = match Plan::new(&config) {
+            Ok(plan) => return Ok(plan),
+            Err(message) => message,
+        };
+        let alone = |url: &String, config: &Config| {
+            let (send, fallback) = (vec![url.clone()], Vec::new());
+            let config = Config {
+                send,
+                fallback,
+                ..config.clone()
+            };
+            Plan::new(&config).is_ok()
+        };
+        let all = config.clone();
+        config.send.retain(|url| alone(url, &all));
+        config.fallback.retain(|url| alone(url, &all));
+        if config.send.is_empty() && config.fallback.is_empty() {
+            let exit = Exit::Usage;
+            return Err(Failure { exit, message });
+        }
+        say(&message);
+    }
 }
 
 /// A dump with its summary and what the report is called.

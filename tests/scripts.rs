@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn script(name: &str) -> Command {
     let mut command = Command::new("sh");
@@ -16,8 +17,12 @@ fn script(name: &str) -> Command {
     command
 }
 
+/// A directory of its own for each call.
 fn scratch(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("crashdmesg-{name}-{}", std::process::id()));
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path =
+        std::env::temp_dir().join(format!("crashdmesg-{name}-{}-{count}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path

@@ -167,13 +167,8 @@ fn config_of(settings: &mut Settings, path: &Path, findings: &mut Findings) -> C
         );
     }
     let config = settings.config();
-    for url in config.send.iter().chain(&config.fallback) {
-        if let Err(why) = crate::sink::Target::parse(url) {
-            findings.error(
-                format!("{name}: {url}: {why}"),
-                format!("correct that line in {name}"),
-            );
-        }
+    if let Err(why) = crate::sink::delivery::Plan::new(&config) {
+        findings.error(format!("{name}: {why}"), format!("correct {name}"));
     }
     if config.send.is_empty() && settings.issues().is_empty() {
         findings.error(

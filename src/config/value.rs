@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::sink::delivery::shown;
 use crate::sink::{Part, Target};
 
 /// What ends the capture kernel.
@@ -200,8 +201,11 @@ impl Route {
 }
 
 /// The URL of a target, checked as the sinks check it.
+///
+/// What another key may still say (`ssh-known-hosts`) is not asked for here: [`crate::sink::delivery::Plan`] does.
 pub fn url(text: &str) -> Result<String, String> {
-    Target::parse(text).map_err(|why| format!("{text}: {why}"))?;
+    Target::parse_with(text, &[("known_hosts", "/")])
+        .map_err(|why| format!("{}: {why}", shown(text)))?;
     word(text)
 }
 

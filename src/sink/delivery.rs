@@ -70,7 +70,7 @@ impl Plan {
 }
 
 /// A URL that may be wrong, for a message: without what may be a password or a token.
-fn shown(url: &str) -> String {
+pub fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or("");
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
