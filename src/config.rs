@@ -25,7 +25,7 @@ mod value;
 
 pub use ip::IpOption;
 use value::mtu;
-pub use value::{FinalAction, Interface, Mac, Route, Watchdog, part, part_name};
+pub use value::{FinalAction, Interface, Mac, Route, Watchdog};
 
 /// Where the file is in the image and on the machine.
 pub const CONFIG_FILE: &str = "/etc/crashdmesg.conf";

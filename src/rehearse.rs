@@ -147,13 +147,7 @@ impl Report for Live {
     fn records(&self, each: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> io::Result<()> {
         each(&record(5, MARK.as_bytes()))?;
         for kmsg in &self.records {
-            each(&Record {
-                seq: Some(kmsg.seq),
-                ts_ns: Some(kmsg.ts_ns),
-                facility: u16::try_from(kmsg.priority >> 3).ok(),
-                caller: kmsg.caller,
-                ..record(kmsg.priority as u8 & 7, kmsg.text.as_bytes())
-            })?;
+            each(&kmsg.record())?;
         }
         Ok(())
     }
@@ -186,15 +180,28 @@ fn live_meta(config: &Config, records: &[Kmsg]) -> Meta {
 
 /// One record of `/dev/kmsg`, without its dictionary.
 #[derive(Debug, PartialEq, Eq)]
-struct Kmsg {
+pub struct Kmsg {
     priority: u32,
     seq: u64,
-    ts_ns: u64,
+    /// Nanoseconds since boot.
+    pub ts_ns: u64,
     caller: Option<Caller>,
-    text: String,
+    /// The message.
+    pub text: String,
 }
 
 impl Kmsg {
+    /// The record as sinks take it.
+    pub fn record(&self) -> Record<'_> {
+        Record {
+            seq: Some(self.seq),
+            ts_ns: Some(self.ts_ns),
+            facility: u16::try_from(self.priority >> 3).ok(),
+            caller: self.caller,
+            ..record(self.priority as u8 & 7, self.text.as_bytes())
+        }
+    }
+
     fn parse(bytes: &[u8]) -> Option<Self> {
         let all = String::from_utf8_lossy(bytes);
         let (prefix, rest) = all.split_once(';')?;
@@ -221,7 +228,11 @@ fn parse_caller(text: &str) -> Option<Caller> {
     }
 }
 
-fn read_kmsg() -> io::Result<Vec<Kmsg>> {
+/// Every record that this kernel's log has now.
+///
+/// # Errors
+/// `/dev/kmsg` cannot be read.
+pub fn read_kmsg() -> io::Result<Vec<Kmsg>> {
     let mut kmsg: File = OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)

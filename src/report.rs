@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crashdmesg::facts::Uts;
 use crashdmesg::render::log::{LineWriter, Style};
@@ -12,6 +13,7 @@ use crate::cli::{Options, VERSION};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
+use crate::init::VMCORE;
 use crate::sink::delivery::{Plan, Verdict, deliver, gasp, verdict};
 use crate::sink::{Meta, Part, Record, Report};
 
@@ -85,7 +87,16 @@ pub struct DumpReport<'d> {
 impl<'d> DumpReport<'d> {
     /// Names it.
     pub fn new(dump: &'d Dump<'d>, config: &Config) -> Self {
-        let summary = dump.summary();
+        Self::with_summary(dump, dump.summary(), config)
+    }
+
+    /// The report without what must be dug out of the crashed kernel's memory: for when digging killed a worker.
+    pub fn from_log(dump: &'d Dump<'d>, config: &Config) -> Self {
+        let summary = Summary::collect_from_log(&dump.kernel, &dump.log);
+        Self::with_summary(dump, summary, config)
+    }
+
+    fn with_summary(dump: &'d Dump<'d>, summary: Summary, config: &Config) -> Self {
         let uts = summary.facts.uts.as_ref();
         let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();
         let domain = name(|uts| &uts.domainname);
@@ -113,6 +124,12 @@ impl<'d> DumpReport<'d> {
             kind: summary.text.kind.name().to_owned(),
             signature: summary.signature.to_string(),
             report_id: summary.report_id(config.host.as_deref()),
+            // In the capture kernel this machine is the one that crashed.
+            mac: if dump.path == Path::new(VMCORE) {
+                crate::net::mac_in_use()
+            } else {
+                String::new()
+            },
             ..Meta::default()
         };
         DumpReport {

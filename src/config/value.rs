@@ -58,15 +58,6 @@ pub fn part(text: &str) -> Result<Part, String> {
     }
 }
 
-/// The word for it.
-pub fn part_name(part: Part) -> &'static str {
-    match part {
-        Part::Full => "full",
-        Part::Log => "log",
-        Part::Summary => "summary",
-    }
-}
-
 /// Which hardware watchdog is fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watchdog {

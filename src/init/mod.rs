@@ -17,6 +17,7 @@ mod finish;
 mod memory;
 mod modules;
 mod mounts;
+mod notice;
 mod progress;
 mod supervise;
 mod watchdog;
@@ -26,10 +27,13 @@ use crate::config::{self, Config, FinalAction};
 use crate::deadline::Deadline;
 use crate::extract::Exit;
 use crate::net;
-use crate::sink::{Part, Target};
+use crate::sink::Target;
 use progress::Progress;
 use supervise::{Outcome, Supervisor};
+use worker::Attempt;
 
+/// The dump of a capture kernel.
+pub const VMCORE: &str = "/proc/vmcore";
 /// The option by which the supervisor starts a step of itself; not for users.
 const STEP: &str = "--step";
 /// For all drivers together.
@@ -63,9 +67,10 @@ pub fn step(mut args: impl Iterator<Item = OsString>) -> Option<u8> {
             0
         }
         ["network", seconds] => network(seconds.parse().unwrap_or(60), &mut progress),
-        ["worker", part, seconds] => {
-            let part = config::part(part).unwrap_or(Part::Summary);
-            worker::run(part, seconds.parse().unwrap_or(60), &mut progress) as u8
+        ["worker", attempt, seconds, ref why @ ..] => {
+            let attempt = Attempt::parse(attempt).unwrap_or(Attempt::Notice);
+            let why = why.first().unwrap_or(&"unknown");
+            worker::run(attempt, seconds.parse().unwrap_or(60), why, &mut progress) as u8
         }
         _ => Exit::Usage as u8,
     })
@@ -179,10 +184,7 @@ impl Platform {
         let fadump = enabled
             .iter()
             .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1"));
-        match (
-            fadump && !has_elfcorehdr(),
-            Path::new(worker::VMCORE).exists(),
-        ) {
+        match (fadump && !has_elfcorehdr(), Path::new(VMCORE).exists()) {
             (false, _) => Platform::Kdump,
             (true, true) => Platform::FadumpDump,
             (true, false) => Platform::FadumpIdle,
@@ -245,41 +247,46 @@ fn capture(config: &Config, supervisor: &mut Supervisor, progress: &mut Progress
 
 /// Runs the worker, and again with less when it did not come to its end by itself.
 fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progress) {
-    for part in [Part::Full, Part::Log, Part::Summary] {
+    let mut why = String::new();
+    for attempt in Attempt::ALL {
         if overall.passed() {
             return;
         }
         // Each attempt leaves the next ones a part of the time; the last one may take what is left.
-        let share = if part == Part::Summary {
+        let last = attempt == Attempt::Notice;
+        let share = if last {
             overall.left()
         } else {
             overall.left() * 3 / 5
         };
         let limit = overall.within(share);
-        let own = Deadline::after(
-            limit
-                .left()
-                .saturating_sub(WORKER_RESERVE)
-                .max(limit.left() / 2),
-        );
-        match supervisor.run(
-            &["worker", config::part_name(part), &seconds(own)],
-            limit,
-            progress,
-        ) {
+        let own = limit
+            .left()
+            .saturating_sub(WORKER_RESERVE)
+            .max(limit.left() / 2);
+        let step = [
+            "worker",
+            attempt.name(),
+            &seconds(Deadline::after(own)),
+            &why,
+        ];
+        match supervisor.run(&step, limit, progress) {
             Outcome::Exited(code) => {
                 return progress.say(match code {
-                    0 => "report: delivered",
+                    code if code == Exit::Done as u8 => "report: delivered",
+                    code if code == Exit::Unreadable as u8 => {
+                        "report: none, the collectors know why"
+                    }
                     _ => "report: NOT delivered",
                 });
             }
-            outcome => progress.say(&format!(
-                "worker ({}): {}",
-                config::part_name(part),
-                outcome.text()
-            )),
+            outcome => {
+                why = format!("worker ({}) {}", attempt.name(), outcome.text());
+                progress.say(&why);
+            }
         }
     }
+    progress.say("report: NOT delivered");
 }
 
 /// What is left until a deadline, in whole seconds, for an argument.

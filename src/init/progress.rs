@@ -10,6 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
@@ -25,36 +26,56 @@ const CONSOLE_LIMIT: Duration = Duration::from_millis(500);
 /// Says what happens.
 pub struct Progress {
     console: Option<File>,
+    /// Whether there is a kernel log of our own to write to.
+    kmsg: bool,
 }
 
 impl Progress {
-    /// Finds out where to. Both places may be missing; then nobody hears, and nothing fails.
+    /// Finds out where to. Both places may be missing; then nobody hears, and nothing fails. In a container, the log
+    /// and the console belong to the host: stderr is ours.
     pub fn open() -> Self {
-        let console = OpenOptions::new()
+        if !super::is_initial_pid_namespace() {
+            let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+            return Progress {
+                console: stderr.ok().map(File::from),
+                kmsg: false,
+            };
+        }
+        let mut options = OpenOptions::new();
+        let console = options
             .write(true)
             .custom_flags(crate::sys::O_NONBLOCK)
             .open("/dev/console");
         Progress {
             console: console.ok(),
+            kmsg: true,
+        }
+    }
+
+    /// Says nothing to nobody.
+    #[cfg(test)]
+    pub fn silent() -> Self {
+        Progress {
+            console: None,
+            kmsg: false,
         }
     }
 
     /// Says one line.
     pub fn say(&mut self, text: &str) {
-        let plain = |c: char| if c.is_control() { '?' } else { c };
-        let line: String = format!("crashdmesg: {} s: {text}", uptime())
-            .chars()
-            .map(plain)
-            .take(LINE_LEN_MAX)
-            .collect();
-        let to_kmsg = OpenOptions::new()
-            .write(true)
-            .open("/dev/kmsg")
-            .and_then(|mut kmsg| {
-                // Opened for each line: the kernel counts lines per open file and drops those after the tenth.
-                kmsg.write_all(format!("<{LEVEL}>{line}\n").as_bytes())
-            });
-        if to_kmsg.is_err() || !kernel_shows_it() {
+        self.line(&format!("crashdmesg: {} s: {text}", uptime()));
+    }
+
+    /// Shows a line of the report.
+    pub fn show(&mut self, text: &str) {
+        self.line(&format!("crashdmesg| {text}"));
+    }
+
+    fn line(&mut self, line: &str) {
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let line: String = line.chars().map(plain).take(LINE_LEN_MAX).collect();
+        let shown = self.kmsg && to_kmsg(&line).is_ok() && kernel_shows_it();
+        if !shown {
             self.print(&format!("{line}\r\n"));
         }
     }
@@ -80,6 +101,12 @@ impl Progress {
             .as_ref()
             .and_then(|console| console.try_clone().ok())
     }
+}
+
+/// Opens it for each line: the kernel counts lines per open file, and drops those after the tenth.
+fn to_kmsg(line: &str) -> std::io::Result<()> {
+    let mut kmsg = OpenOptions::new().write(true).open("/dev/kmsg")?;
+    kmsg.write_all(format!("<{LEVEL}>{line}\n").as_bytes())
 }
 
 /// Whether the kernel prints lines of our level on its consoles: the first number in there is its threshold.

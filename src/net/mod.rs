@@ -82,6 +82,26 @@ fn printable(bytes: &[u8], most: usize) -> String {
     bytes.iter().map(plain).take(most).collect()
 }
 
+/// The Ethernet address of the interface that leads out of this machine; empty when there is none.
+pub fn mac_in_use() -> String {
+    let Ok(mut netlink) = Netlink::open(0) else {
+        return String::new();
+    };
+    let links = link::list(&mut netlink).unwrap_or_default();
+    let beyond = ready::BEYOND
+        .iter()
+        .find_map(|ip| address::next_hop(&mut netlink, *ip).ok());
+    let leads_out = |link: &&Link| beyond.is_some_and(|hop| hop.index == link.index);
+    let chosen = links
+        .iter()
+        .find(leads_out)
+        .or_else(|| links.iter().find(|link| link.plain && link.carrier));
+    chosen
+        .and_then(|link| link.mac)
+        .map(|mac| mac.to_string())
+        .unwrap_or_default()
+}
+
 struct Setup<'a> {
     netlink: Netlink,
     events: Netlink,

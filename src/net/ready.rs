@@ -3,7 +3,7 @@
 //! The kernel is asked for the way to each target, then told to find the link address of the first machine on it (ARP or
 //! neighbour solicitation, sent by the kernel itself, no packet of ours), until one of them is found.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::address::{Neighbour, NextHop, neighbour, next_hop, solicit};
 use super::link::Link;
@@ -13,6 +13,12 @@ use crate::deadline::Deadline;
 
 /// More ways out than any capture kernel has.
 const HOPS_MAX: usize = 8;
+
+/// Addresses that are nowhere: the way to them leads through the default router, if there is one. Nothing is sent.
+pub const BEYOND: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 
 impl Setup<'_> {
     /// Waits until the first machine on the way to a target is known.
@@ -78,14 +84,9 @@ impl Setup<'_> {
                 Method::Static { gateway, .. } => gateway,
                 _ => None,
             });
-        // Any address beyond the link: the way to it leads through the default router, if there is one. Nothing is sent.
-        let beyond = [
-            IpAddr::from([192, 0, 2, 1]),
-            IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1_u16]),
-        ];
         gateways
             .chain(self.config.nameserver.iter().copied())
-            .chain(beyond)
+            .chain(BEYOND)
             .collect()
     }
 }

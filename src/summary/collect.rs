@@ -60,8 +60,24 @@ pub struct LogState {
 impl Summary {
     /// Collects everything; what cannot be had is listed in its place.
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>, log: &Result<Log>) -> Self {
+        Self::with_facts(kernel, log, Facts::collect(vmcore, kernel))
+    }
+
+    /// Collects what the log and VMCOREINFO say, and nothing from the rest of memory.
+    pub fn collect_from_log(kernel: &Kernel<'_>, log: &Result<Log>) -> Self {
+        let crash_time = kernel.info().crash_time();
+        Self::with_facts(
+            kernel,
+            log,
+            Facts {
+                crash_time,
+                ..Facts::default()
+            },
+        )
+    }
+
+    fn with_facts(kernel: &Kernel<'_>, log: &Result<Log>, facts: Facts) -> Self {
         let (mut text, state) = scan(kernel, log);
-        let facts = Facts::collect(vmcore, kernel);
         if facts.panic_cpu.is_some() {
             text.panicked_in_memory(facts.panic_message.as_deref());
         }
