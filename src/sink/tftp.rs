@@ -33,11 +33,15 @@ const PLAIN_BLOCK: usize = 512;
 /// First and longest time before something is sent again.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
+/// How much longer than at first each packet is waited for in the end. On a lossy path it is frequent attempts that
+/// get through before the server gives up, which is after some seconds.
+const PATIENCE_GROWTH: u32 = 8;
+
 /// Shortest: a busy server may take this long.
 const HASTE: Duration = Duration::from_millis(30);
 
-/// Times in a row that one packet is sent.
-const TRIES: u32 = 20;
+/// How long one packet is sent again and again; no server waits longer.
+const SILENCE: Duration = Duration::from_secs(12);
 
 struct Transfer {
     socket: UdpSocket,
@@ -67,9 +71,11 @@ impl Transfer {
         wanted: impl Fn(Answer) -> Option<Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let mut patience = self.patience;
-        for attempt in 0..TRIES {
+        let most = patience.saturating_mul(PATIENCE_GROWTH).min(PATIENCE.1);
+        let silence = self.deadline.within(SILENCE);
+        let mut is_first = true;
+        while !silence.passed() {
             let sent = Instant::now();
-            self.deadline.timeout().reason("wait for the server")?;
             self.socket.send_to(packet, self.peer).reason("send")?;
             let patient = self.deadline.within(patience);
             while let Some(answer) = self.receive(patient)? {
@@ -78,16 +84,17 @@ impl Transfer {
                     return Err(Failure::lasting(format!("refused: {why}")));
                 }
                 if let Some(result) = wanted(answer) {
-                    if attempt == 0 {
+                    if is_first {
                         let trip = sent.elapsed().saturating_mul(4);
                         self.patience = trip.clamp(HASTE, PATIENCE.1);
                     }
                     return result;
                 }
             }
-            patience = patience.saturating_mul(2).min(PATIENCE.1);
+            patience = patience.saturating_mul(2).min(most);
+            is_first = false;
         }
-        Err(Failure::passing("no answer"))
+        Err(Failure::passing("the server does not answer"))
     }
 
     /// The next packet of the server; `None` when the time is over.
