@@ -117,5 +117,8 @@ pub const FRAMES: usize = 64;
 /// Places in the code, and ORC entries, that are remembered.
 pub const RECENT_PLACES: usize = 128;
 
+/// Most CPUs whose backtraces are made; each reads a page or two of a stack.
+pub const TRACED_CPUS: usize = 1024;
+
 /// Most different backtraces that are kept.
 pub const TRACES: usize = 128;

@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use super::Context;
+use super::tasks::{read_past_cache, word_at};
 use crate::addr::VirtAddr;
 use crate::bytes::{index, wide};
 use crate::dump::Prstatus;
@@ -100,7 +101,7 @@ fn saved(context: &Context<'_>, cpu: u32) -> Result<Option<Prstatus>> {
     let notes = kernel.read_ptr(pointer, "crash_notes")?;
     let at = notes.wrapping_add(context.per_cpu_offset(cpu)?);
     let mut header = [0; 20];
-    kernel.read_at(at, &mut header)?;
+    read_past_cache(kernel, at, &mut header)?;
     let word = |offset| kernel.endian().u32(&header, offset).unwrap_or_default();
     let (name_len, len, kind) = (word(0), word(4), word(8));
     if (name_len, kind) != (5, 1) || header.get(12..16) != Some(b"CORE") {
@@ -109,7 +110,7 @@ fn saved(context: &Context<'_>, cpu: u32) -> Result<Option<Prstatus>> {
     let len = u64::from(len).min(limits::PRSTATUS_LEN);
     let mut desc = alloc::vec![0; index(len)];
     let at = at.wrapping_add(wide(header.len()));
-    kernel.read_at(at, &mut desc)?;
+    read_past_cache(kernel, at, &mut desc)?;
     Prstatus::parse(&desc, kernel.abi(), At::Virt(at)).map(Some)
 }
 
@@ -117,5 +118,13 @@ fn saved(context: &Context<'_>, cpu: u32) -> Result<Option<Prstatus>> {
 pub(super) fn current(context: &Context<'_>, cpu: u32) -> Result<VirtAddr> {
     let rq = context.per_cpu("runqueues", cpu)?;
     let at = rq.wrapping_add(context.offset("rq.curr")?);
-    context.kernel.read_ptr(at, "rq.curr")
+    match word_at(context.kernel, at)? {
+        0 => Err(Error::Invalid {
+            what: "rq.curr",
+            at: At::Virt(at),
+            value: 0,
+            why: "a null pointer",
+        }),
+        task => Ok(VirtAddr(task)),
+    }
 }

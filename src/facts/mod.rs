@@ -110,8 +110,10 @@ pub struct Facts {
     pub command_line: Option<String>,
     /// What the firmware calls the machine.
     pub hardware: Option<String>,
-    /// CPUs that were online.
+    /// CPUs that were running at the crash: a panic takes some kernels' other CPUs offline, but they leave registers.
     pub cpus_online: Option<u32>,
+    /// CPUs that were not, up to the highest number of one that was.
+    pub cpus_offline: Option<u32>,
     /// The processor's speed in kHz.
     pub cpu_khz: Option<u32>,
     /// Bytes of memory that the machine has.
@@ -257,7 +259,6 @@ impl Facts {
         facts.collect_system(&context);
         let online = facts.fact("online CPUs", cpus::online(&context));
         let online = online.unwrap_or_default();
-        facts.cpus_online = u32::try_from(online.len()).ok().filter(|&count| count != 0);
         facts.panic_cpu = facts.fact("panic CPU", cpus::panicked(&context)).flatten();
         facts.collect_modules(&context);
         let members = tasks::Members::new(&context);
@@ -326,6 +327,11 @@ impl Facts {
         numbers.extend(registers.iter().map(|(cpu, _)| *cpu));
         numbers.sort_unstable();
         numbers.dedup();
+        if let Some(&highest) = numbers.last().filter(|_| !online.is_empty()) {
+            let running = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            self.cpus_online = Some(running);
+            self.cpus_offline = Some(highest.saturating_add(1).saturating_sub(running));
+        }
         for number in numbers {
             let saved = registers.iter().find(|(cpu, _)| *cpu == number);
             let saved = saved.map(|(_, registers)| registers);
@@ -362,9 +368,9 @@ impl Facts {
             self.tasks = Some(walk.count);
         }
         self.blocked_count = Some(walk.blocked_count);
-        for addr in walk.blocked {
+        for (arrival, addr) in walk.blocked {
             if let Ok(task) = members.task(context, addr) {
-                let blocked_ns = tasks::blocked_ns(context, &task).ok();
+                let blocked_ns = tasks::blocked_ns(context, &task, arrival).ok();
                 self.blocked.push(Blocked {
                     task,
                     blocked_ns,
@@ -391,6 +397,17 @@ impl Facts {
         let panicked = self.panic_cpu;
         let mut order: Vec<usize> = (0..self.cpus.len()).collect();
         order.sort_by_key(|&place| self.cpus.get(place).map(|cpu| cpu.number) != panicked);
+        if order.len() > limits::TRACED_CPUS {
+            order.truncate(limits::TRACED_CPUS);
+            self.gap(
+                "backtraces of all CPUs",
+                Error::Limit {
+                    what: "the number of CPUs",
+                    value: wide(self.cpus.len()),
+                    max: wide(limits::TRACED_CPUS),
+                },
+            );
+        }
         let mut failed = None;
         for place in order {
             let Some(cpu) = self.cpus.get(place) else {

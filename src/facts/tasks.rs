@@ -26,7 +26,7 @@ const TASK_TRACED: u64 = 8;
 const TASK_NOLOAD: u64 = 0x400;
 
 /// Reads without putting whole pages into the cache.
-fn read_past_cache(kernel: &Kernel<'_>, addr: VirtAddr, buf: &mut [u8]) -> Result<()> {
+pub(super) fn read_past_cache(kernel: &Kernel<'_>, addr: VirtAddr, buf: &mut [u8]) -> Result<()> {
     let mut at = addr;
     let mut rest = buf;
     while !rest.is_empty() {
@@ -39,7 +39,7 @@ fn read_past_cache(kernel: &Kernel<'_>, addr: VirtAddr, buf: &mut [u8]) -> Resul
     Ok(())
 }
 
-fn word_at(kernel: &Kernel<'_>, addr: VirtAddr) -> Result<u64> {
+pub(super) fn word_at(kernel: &Kernel<'_>, addr: VirtAddr) -> Result<u64> {
     let mut raw = [0; 8];
     let size = kernel.word_size().size();
     read_past_cache(kernel, addr, raw.get_mut(..size).unwrap_or_default())?;
@@ -47,7 +47,7 @@ fn word_at(kernel: &Kernel<'_>, addr: VirtAddr) -> Result<u64> {
     Ok(word.unwrap_or_default())
 }
 
-fn int_at(kernel: &Kernel<'_>, addr: VirtAddr) -> Result<u32> {
+pub(super) fn int_at(kernel: &Kernel<'_>, addr: VirtAddr) -> Result<u32> {
     let mut raw = [0; 4];
     read_past_cache(kernel, addr, &mut raw)?;
     Ok(kernel.endian().u32(&raw, 0).unwrap_or_default())
@@ -63,6 +63,8 @@ pub(super) struct Members {
     comm: u64,
     state: (u64, u64),
     exit_state: u64,
+    /// `sched_info.last_arrival`, where the kernel keeps it.
+    last_arrival: Option<u64>,
 }
 
 impl Members {
@@ -80,6 +82,7 @@ impl Members {
             comm: context.offset("task_struct.comm")?,
             state: (state.offset, state.size),
             exit_state: context.offset("task_struct.exit_state")?,
+            last_arrival: context.offset("task_struct.sched_info.last_arrival").ok(),
         })
     }
 
@@ -100,18 +103,18 @@ impl Members {
     pub(super) fn task(&self, context: &Context<'_>, addr: VirtAddr) -> Result<Task> {
         let kernel = context.kernel;
         let (state, exit_state) = self.states(kernel, addr)?;
-        let comm = kernel.read_cstr(addr.wrapping_add(self.comm), 16)?;
-        let int = |path| kernel.read_u32(addr.wrapping_add(context.offset(path)?));
+        let mut comm = [0; 16];
+        read_past_cache(kernel, addr.wrapping_add(self.comm), &mut comm)?;
+        let int = |path| int_at(kernel, addr.wrapping_add(context.offset(path)?));
         let ppid = context
             .offset("task_struct.real_parent")
             .and_then(|offset| {
-                let parent =
-                    kernel.read_ptr(addr.wrapping_add(offset), "task_struct.real_parent")?;
-                kernel.read_u32(parent.wrapping_add(self.pid))
+                let parent = word_at(kernel, addr.wrapping_add(offset))?;
+                int_at(kernel, VirtAddr(parent).wrapping_add(self.pid))
             });
         Ok(Task {
             addr,
-            pid: kernel.read_u32(addr.wrapping_add(self.pid))?.cast_signed(),
+            pid: int_at(kernel, addr.wrapping_add(self.pid))?.cast_signed(),
             ppid: ppid.ok().map(u32::cast_signed),
             comm: text(&comm),
             state: letter(state, exit_state),
@@ -148,8 +151,8 @@ fn letter(state: u64, exit_state: u32) -> char {
 pub(super) struct Walk {
     /// Tasks on the lists but for `init_task`, which is the idle task of the first CPU.
     pub(super) count: u64,
-    /// The first of those that are blocked.
-    pub(super) blocked: Vec<VirtAddr>,
+    /// Those that have been blocked longest, by when they last ran.
+    pub(super) blocked: Vec<(u64, VirtAddr)>,
     /// How many are blocked.
     pub(super) blocked_count: u64,
     /// What ended the walk early.
@@ -214,9 +217,11 @@ impl Walk {
         let (state, exit_state) = members.states(kernel, task)?;
         if letter(state, exit_state) == 'D' {
             self.blocked_count = self.blocked_count.saturating_add(1);
-            if self.blocked.len() < limits::BLOCKED_TASKS {
-                self.blocked.push(task);
-            }
+            let arrival = members.last_arrival.map(|offset| task.wrapping_add(offset));
+            let arrival = arrival.and_then(|at| word_at(kernel, at).ok()).unwrap_or(0);
+            let place = self.blocked.partition_point(|&(other, _)| other <= arrival);
+            self.blocked.insert(place, (arrival, task));
+            self.blocked.truncate(limits::BLOCKED_TASKS);
         }
         Ok(())
     }
@@ -239,18 +244,15 @@ fn next_of(kernel: &Kernel<'_>, node: VirtAddr) -> Result<VirtAddr> {
 }
 
 /// How long a task has been blocked, about: the clock of its CPU less the last time it was put on one.
-pub(super) fn blocked_ns(context: &Context<'_>, task: &Task) -> Result<u64> {
-    let arrival = context
-        .layouts
-        .offset("task_struct.sched_info.last_arrival")?;
-    let arrival = context.kernel.read_u64(task.addr.wrapping_add(arrival))?;
+pub(super) fn blocked_ns(context: &Context<'_>, task: &Task, arrival: u64) -> Result<u64> {
     let missing = Error::Missing {
-        key: "task_struct.cpu",
+        key: "task_struct.sched_info.last_arrival",
     };
-    let rq = context.per_cpu("runqueues", task.cpu.ok_or(missing)?)?;
-    let clock = context.offset("rq.clock")?;
-    let clock = context.kernel.read_u64(rq.wrapping_add(clock))?;
-    Ok(clock.saturating_sub(arrival))
+    let cpu = task.cpu.filter(|_| arrival != 0).ok_or(missing)?;
+    let clock = context
+        .per_cpu("runqueues", cpu)?
+        .wrapping_add(context.offset("rq.clock")?);
+    Ok(context.kernel.read_u64(clock)?.saturating_sub(arrival))
 }
 
 #[cfg(test)]
