@@ -135,8 +135,14 @@ fn write_system(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fm
         (None, Some(ns)) => field(out, "UPTIME", format_args!("{}{FROM_LOG}", Uptime(ns)))?,
         (None, None) => {}
     }
-    if let Some(count) = facts.cpus_online {
-        field(out, "CPUS", format_args!("{count}"))?;
+    match (facts.cpus_online, facts.cpus_offline.unwrap_or(0)) {
+        (Some(count), 0) => field(out, "CPUS", format_args!("{count}"))?,
+        // As crash counts: up to the highest CPU that was online.
+        (Some(count), offline) => {
+            let all = count.saturating_add(offline);
+            field(out, "CPUS", format_args!("{all} [OFFLINE: {offline}]"))?;
+        }
+        (None, _) => {}
     }
     if let Some([one, five, fifteen]) = facts.load_average {
         let (one, five, fifteen) = (Hundredths(one), Hundredths(five), Hundredths(fifteen));
