@@ -81,6 +81,7 @@ fn plan(config: &Config, say: &mut dyn FnMut(&str)) -> Result<Plan, Failure> {
 pub struct DumpReport<'d> {
     dump: &'d Dump<'d>,
     summary: Summary,
+    host: Option<String>,
     meta: Meta,
 }
 
@@ -97,44 +98,11 @@ impl<'d> DumpReport<'d> {
     }
 
     fn with_summary(dump: &'d Dump<'d>, summary: Summary, config: &Config) -> Self {
-        let uts = summary.facts.uts.as_ref();
-        let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();
-        let domain = name(|uts| &uts.domainname);
-        let meta = Meta {
-            host: config
-                .host
-                .clone()
-                .unwrap_or_else(|| name(|uts| &uts.nodename)),
-            domain: if domain == "(none)" {
-                String::new()
-            } else {
-                domain
-            },
-            boot_id: summary
-                .facts
-                .boot_id
-                .as_deref()
-                .unwrap_or_default()
-                .replace('-', ""),
-            crash_time: summary.facts.crash_time,
-            last_ts_ns: summary.log.last_ts_ns.unwrap_or(0),
-            release: summary.release.clone(),
-            machine: name(|uts| &uts.machine),
-            panic: summary.panic_line().unwrap_or_default(),
-            kind: summary.text.kind.name().to_owned(),
-            signature: summary.signature.to_string(),
-            report_id: summary.report_id(config.host.as_deref()),
-            // In the capture kernel this machine is the one that crashed.
-            mac: if dump.path == Path::new(VMCORE) {
-                crate::net::mac_in_use()
-            } else {
-                String::new()
-            },
-            ..Meta::default()
-        };
+        let meta = meta(dump, &summary, config);
         DumpReport {
             dump,
             summary,
+            host: config.host.clone(),
             meta,
         }
     }
@@ -142,8 +110,48 @@ impl<'d> DumpReport<'d> {
     fn about(&self) -> About<'_> {
         About {
             program: VERSION,
-            host: Some(self.meta.host.as_str()).filter(|host| !host.is_empty()),
+            host: self.host.as_deref(),
         }
+    }
+}
+
+/// What names the report and labels its records.
+fn meta(dump: &Dump<'_>, summary: &Summary, config: &Config) -> Meta {
+    let facts = &summary.facts;
+    let uts = facts.uts.as_ref();
+    let name = |field: fn(&Uts) -> &String| uts.map(field).cloned().unwrap_or_default();
+    let known = |name: String| {
+        if name == "(none)" {
+            String::new()
+        } else {
+            name
+        }
+    };
+    Meta {
+        host: config
+            .host
+            .clone()
+            .unwrap_or_else(|| known(name(|uts| &uts.nodename))),
+        domain: known(name(|uts| &uts.domainname)),
+        mac: if dump.path == Path::new(VMCORE) {
+            crate::net::mac_in_use()
+        } else {
+            String::new()
+        },
+        boot_id: facts
+            .boot_id
+            .as_deref()
+            .unwrap_or_default()
+            .replace('-', ""),
+        machine_id: String::new(),
+        crash_time: facts.crash_time,
+        last_ts_ns: summary.log.last_ts_ns.unwrap_or(0),
+        release: summary.release.clone(),
+        machine: name(|uts| &uts.machine),
+        panic: summary.panic_line().unwrap_or_default(),
+        kind: summary.text.kind.name().to_owned(),
+        signature: summary.signature.to_string(),
+        report_id: summary.report_id.clone(),
     }
 }
 

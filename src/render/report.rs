@@ -43,7 +43,7 @@ const NS: u64 = 1_000_000_000;
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::Result {
     writeln!(out, "{} report, format {FORMAT}\n", about.program)?;
-    write_reason_fields(out, summary, about)?;
+    write_reason_fields(out, summary)?;
     write_system(out, summary, about)?;
     write_panicked(out, summary)?;
     write_reason(out, summary)?;
@@ -80,7 +80,7 @@ fn write_line(out: &mut dyn Write, text: &str) -> fmt::Result {
     escape::write_text(out, text.as_bytes())
 }
 
-fn write_reason_fields(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::Result {
+fn write_reason_fields(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
     if let Some(panic) = summary.panic_line() {
         out.write_str("PANIC: \"")?;
         write_line(out, &panic)?;
@@ -95,7 +95,7 @@ fn write_reason_fields(out: &mut dyn Write, summary: &Summary, about: &About<'_>
         field(out, "WHY", format_args!("{}", summary.text.why))?;
     }
     field(out, "SIGNATURE", format_args!("{}", summary.signature))?;
-    text_field(out, "REPORT ID", &summary.report_id(about.host), "")
+    text_field(out, "REPORT ID", &summary.report_id, "")
 }
 
 fn write_system(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::Result {

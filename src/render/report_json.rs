@@ -20,7 +20,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::
     let mut object = Object::new(out)?;
     object.raw("format", format_args!("{FORMAT}"))?;
     object.string("program", about.program.as_bytes())?;
-    write_reason_fields(&mut object, summary, about)?;
+    write_reason_fields(&mut object, summary)?;
     let mut from_log = FromLog::default();
     write_system(&mut object, summary, about, &mut from_log)?;
     write_panicked(&mut object, summary, &mut from_log)?;
@@ -73,11 +73,7 @@ impl FromLog {
     }
 }
 
-fn write_reason_fields(
-    object: &mut Object<'_>,
-    summary: &Summary,
-    about: &About<'_>,
-) -> fmt::Result {
+fn write_reason_fields(object: &mut Object<'_>, summary: &Summary) -> fmt::Result {
     if let Some(panic) = summary.panic_line() {
         object.string("panic", panic.as_bytes())?;
     }
@@ -85,7 +81,7 @@ fn write_reason_fields(
     object.string("how", summary.text.kind.how().as_bytes())?;
     object.display("why", &summary.text.why)?;
     object.display("signature", &summary.signature)?;
-    object.string("report_id", summary.report_id(about.host).as_bytes())
+    object.string("report_id", summary.report_id.as_bytes())
 }
 
 fn write_system(

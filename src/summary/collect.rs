@@ -28,6 +28,9 @@ pub struct Summary {
     pub release: String,
     /// `BUILD-ID` of VMCOREINFO.
     pub build_id: Option<String>,
+    /// The identity of the report: the same whenever the same crash of the same machine is reported, from the capture
+    /// kernel or from a saved dump.
+    pub report_id: String,
 }
 
 /// How much of the log is there.
@@ -85,6 +88,7 @@ impl Summary {
         let info = kernel.info();
         let release = String::from(info.osrelease().unwrap_or_default());
         let build_id = info.value("BUILD-ID").map(String::from);
+        let report_id = identity(kernel, &state);
         Summary {
             text,
             facts,
@@ -92,6 +96,7 @@ impl Summary {
             signature,
             release,
             build_id,
+            report_id,
         }
     }
 
@@ -113,21 +118,30 @@ impl Summary {
                 .map(|message| format!("{PANIC}{message}"))
         })
     }
+}
 
-    /// The identity of the report: the same whenever the same crash of the same machine is reported.
-    pub fn report_id(&self, host: Option<&str>) -> String {
-        let nodename = self
-            .facts
-            .uts
-            .as_ref()
-            .map_or("", |uts| uts.nodename.as_str());
-        let time = self.facts.crash_time.or(self.log.last_ts_ns).unwrap_or(0);
-        report_id(
-            &[host.unwrap_or(nodename)],
-            self.facts.boot_id.as_deref(),
-            time,
-        )
-    }
+/// Host, boot and time of the crash as one short text. Only what any worker finds in the dump counts, so that a report
+/// that had to be made smaller is still the same report. The boot is told by the addresses in VMCOREINFO, which KASLR
+/// makes anew each time.
+fn identity(kernel: &Kernel<'_>, log: &LogState) -> String {
+    /// `new_utsname.nodename` behind sysname, 65 bytes each.
+    const NODENAME: u64 = 65;
+    let info = kernel.info();
+    let names = info.symbol("init_uts_ns").map(|names| {
+        let name = info.offset("uts_namespace.name").unwrap_or(0);
+        names.wrapping_add(name.wrapping_add(NODENAME))
+    });
+    let nodename = names
+        .and_then(|addr| kernel.read_cstr(addr, 65))
+        .unwrap_or_default();
+    let nodename = String::from_utf8_lossy(&nodename);
+    let addresses = String::from_utf8_lossy(info.text());
+    let last = format!("{}", log.last_ts_ns.unwrap_or(0));
+    report_id(
+        &[&nodename, &addresses, &last],
+        None,
+        info.crash_time().unwrap_or(0),
+    )
 }
 
 /// The functions on the stack of the CPU that panicked, innermost first.
