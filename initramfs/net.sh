@@ -49,11 +49,11 @@ net_interface() {
 }
 
 # net_drivers DEVICE: the modules that drive a sysfs device and every bus device above it, the bus first. A driver that is
-# built into this kernel may be a module in another one: its name is then given with a question mark.
+# built into this kernel (it has no initstate) may be a module in another one: its name is then given with a question mark.
 net_drivers() {
     dev=$(readlink -f "$1") drivers= || return 0
     while [ "$dev" != / ] && [ "$dev" != "$SYS" ]; do
-        if [ -e "$dev/driver/module" ]; then drivers="$(basename "$(readlink -f "$dev/driver/module")") $drivers"
+        if [ -e "$dev/driver/module/initstate" ]; then drivers="$(basename "$(readlink -f "$dev/driver/module")") $drivers"
         elif [ -e "$dev/driver" ]; then drivers="?$(basename "$(readlink -f "$dev/driver")") $drivers"; fi
         dev=$(dirname "$dev")
     done

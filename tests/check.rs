@@ -54,7 +54,7 @@ impl Machine {
             machine.write(path, text);
         }
         for (device, driver) in [("03.0", "virtio_pci"), ("03.0/virtio0", "virtio_net")] {
-            machine.write(&format!("sys/module/{driver}/refcnt"), "1");
+            machine.write(&format!("sys/module/{driver}/initstate"), "live");
             let at = machine.root.join(format!("sys/devices/{device}/driver"));
             fs::create_dir_all(&at).unwrap();
             symlink(

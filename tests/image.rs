@@ -362,6 +362,7 @@ impl Scratch {
             for directory in [&module, &home] {
                 fs::create_dir_all(self.at(directory)).unwrap();
             }
+            self.write(&format!("{module}/initstate"), b"live");
             let _ = symlink(self.at(&module), self.at(&format!("{home}/module")));
             self.link(&format!("{at}/driver"), self.at(&home).to_str().unwrap());
             self.module(driver, &[]);

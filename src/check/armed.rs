@@ -127,8 +127,10 @@ fn driver(root: &Root, interface: &str, findings: &mut Findings) {
         return;
     };
     loop {
-        // No link to a module: built in.
-        if let Ok(module) = device.join("driver/module").canonicalize() {
+        // What is built in may have a directory in /sys/module, too, but never came or goes.
+        if let Ok(module) = device.join("driver/module").canonicalize()
+            && module.join("initstate").exists()
+        {
             let module = module
                 .file_name()
                 .unwrap_or_default()
