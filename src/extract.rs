@@ -11,7 +11,7 @@ use crashdmesg::vmcoreinfo::VmcoreInfo;
 
 use crate::cli::Options;
 use crate::progress::Progress;
-use crate::sources;
+use crate::sources::{self, Opening};
 
 /// How the program ends; the numbers are documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +105,15 @@ pub fn with_vmcore<T>(
     then: impl FnOnce(&Path, Result<&Vmcore<'_>, Error>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let files = sources::open(options)?;
-    let sources: Vec<&dyn ReadAt> = files.iter().map(AsRef::as_ref).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| Opening::new(file.as_ref()))
+        .collect();
+    let sources: Vec<&dyn ReadAt> = files.iter().map(|file| file as &dyn ReadAt).collect();
     let path = options.dumps.first().map_or(Path::new("-"), |path| path);
-    match Vmcore::open(&sources) {
+    let opened = Vmcore::open(&sources);
+    files.iter().for_each(Opening::done);
+    match opened {
         Ok(vmcore) => then(path, Ok(&vmcore)),
         Err(error) => then(path, Err(error)),
     }

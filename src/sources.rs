@@ -1,5 +1,6 @@
 //! The files of a dump: named ones, stdin, and the parts of a split dump that were not named.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -9,10 +10,13 @@ use std::path::Path;
 use crashdmesg::dump::ReadAt;
 use crashdmesg::dump::kdump::Header;
 
+use crashdmesg::error::Result;
+
 use crate::cli::Options;
 use crate::extract::Failure;
 use crate::file::FileAt;
 use crate::pipe::PipeAt;
+use crate::progress::Progress;
 
 /// Files beside a part of a split dump that are looked at for the others.
 const SIBLINGS: usize = 4096;
@@ -21,7 +25,7 @@ const SIBLINGS: usize = 4096;
 ///
 /// # Errors
 /// Which file the system does not open.
-pub fn open(options: &Options) -> Result<Vec<Box<dyn ReadAt>>, Failure> {
+pub fn open(options: &Options) -> std::result::Result<Vec<Box<dyn ReadAt>>, Failure> {
     let mut sources = Vec::new();
     for path in &options.dumps {
         let source = open_one(path, options.pipe_memory);
@@ -32,6 +36,42 @@ pub fn open(options: &Options) -> Result<Vec<Box<dyn ReadAt>>, Failure> {
         sources.extend(siblings);
     }
     Ok(sources)
+}
+
+/// A file while its headers are looked through, which takes long for large flattened streams from slow disks.
+pub struct Opening<'a> {
+    file: &'a dyn ReadAt,
+    progress: RefCell<Option<Progress>>,
+}
+
+impl<'a> Opening<'a> {
+    /// Shows on a terminal how far `file` is looked through.
+    pub fn new(file: &'a dyn ReadAt) -> Self {
+        Opening {
+            file,
+            progress: RefCell::new(Some(Progress::new("opening the dump"))),
+        }
+    }
+
+    /// Ends the showing.
+    pub fn done(&self) {
+        self.progress.take();
+    }
+}
+
+impl ReadAt for Opening<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        if let Some(progress) = self.progress.borrow_mut().as_mut()
+            && let Some(len) = self.file.len()
+        {
+            progress.at(offset, len);
+        }
+        self.file.read_at(offset, buf)
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.file.len()
+    }
 }
 
 fn open_one(path: &Path, pipe_memory: Option<u64>) -> io::Result<Box<dyn ReadAt>> {
