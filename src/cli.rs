@@ -1,6 +1,7 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,10 @@ use std::path::{Path, PathBuf};
 use crashdmesg::limits::VMCOREINFO_LEN;
 use crashdmesg::render::log::{Style, TimeFormat};
 use crashdmesg::render::{FACILITIES, LEVELS};
+use crashdmesg::sysmap::SystemMap;
 
 use crate::config::{CONFIG_FILE, Config, KEYS, Origin, Settings};
+use crate::file::FileAt;
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Options {
     pub dumps: Vec<PathBuf>,
     /// VMCOREINFO from a file, over what the dump has.
     pub vmcoreinfo: Option<Vec<u8>>,
+    /// The kernel's symbols, for dumps without VMCOREINFO.
+    pub system_map: Option<SystemMap>,
     /// Bytes that are kept of a dump that comes through a pipe.
     pub pipe_memory: Option<u64>,
     /// Where the output goes, `None` for stdout.
@@ -112,6 +117,7 @@ What is printed (default: the report, then the log):
 
 How the dump is read:
       --vmcoreinfo=FILE   with this VMCOREINFO (from a dump of the same boot)
+      --system-map FILE   when it has none: the kernel's System.map or vmlinux
       --pipe-memory MIB   keep at most so much of a pipe (1024, or half of what is free)
 
 The log, as dmesg(1) has it:
@@ -259,6 +265,7 @@ fn apply<I: Iterator<Item = OsString>>(
             file if file.is_empty() => options.show = Show::VmcoreInfo,
             file => options.vmcoreinfo = Some(vmcoreinfo(&file)?),
         },
+        "--system-map" => options.system_map = Some(system_map(&args.value(name)?)?),
         "--identify" => options.show = Show::Identity,
         "--pipe-memory" => options.pipe_memory = Some(mebibytes(name, &args.text(name)?)?),
         "-o" | "--output" => {
@@ -295,6 +302,14 @@ fn vmcoreinfo(file: &str) -> Result<Vec<u8>, String> {
         File::open(file).and_then(|file| file.take(VMCOREINFO_LEN + 1).read_to_end(&mut text));
     read.map_err(|error| format!("--vmcoreinfo={file}: {error}"))?;
     Ok(text)
+}
+
+/// The symbols in `file`: a `System.map` or a `vmlinux`.
+fn system_map(file: &OsStr) -> Result<SystemMap, String> {
+    let of_file = |why: &dyn Display| format!("--system-map {}: {why}", file.display());
+    let source = File::open(file).and_then(FileAt::new);
+    let source = source.map_err(|error| of_file(&error))?;
+    SystemMap::read(&source).map_err(|error| of_file(&error))
 }
 
 fn mebibytes(name: &str, value: &str) -> Result<u64, String> {

@@ -145,6 +145,12 @@ pub fn vmcoreinfo(options: &Options, vmcore: &Vmcore<'_>) -> Result<VmcoreInfo, 
             progress.at(done, all);
         },
     );
-    // Without any, what is wrong with the note says more.
-    VmcoreInfo::parse(found.map_err(|_| why)?)
+    drop(progress);
+    let text = match (found, &options.system_map) {
+        (Ok(text), _) => text,
+        (Err(_), Some(map)) => map.vmcoreinfo(vmcore, vmcore.abi(), &mut accept)?,
+        // What is wrong with the note says more.
+        (Err(_), None) => return Err(why),
+    };
+    VmcoreInfo::parse(text)
 }

@@ -65,5 +65,6 @@ pub mod limits;
 pub mod printk;
 pub mod render;
 pub mod summary;
+pub mod sysmap;
 pub mod unwind;
 pub mod vmcoreinfo;

@@ -515,3 +515,71 @@ fn dumps_that_are_cut_anywhere_end_in_a_message_or_in_less_of_the_log() {
         }
     }
 }
+
+#[test]
+fn a_symbol_table_serves_where_there_is_no_vmcoreinfo_at_all() {
+    const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+    let Some((original, mut core)) = core("b61-odd") else {
+        return;
+    };
+    let info = String::from_utf8(core.vmcoreinfo.clone()).unwrap();
+    let value = |key: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap()
+    };
+    let hex = |key: &str| u64::from_str_radix(value(key), 16).unwrap();
+    let phys_base = value("NUMBER(phys_base)=").parse::<i64>().unwrap() as u64;
+    let shift = hex("KERNELOFFSET=");
+    // The kernel's own symbols, as they were before it was moved.
+    let names = ["prb", "init_uts_ns", "_stext"];
+    let mut symbols: Vec<(u64, &str)> = names
+        .map(|name| (hex(&format!("SYMBOL({name})=")) - shift, name))
+        .into();
+    symbols.push((hex("SYMBOL(swapper_pg_dir)=") - shift, "init_top_pgt"));
+    let prb = hex("SYMBOL(prb)=")
+        .wrapping_sub(START_KERNEL_MAP)
+        .wrapping_add(phys_base);
+    let page = &core.pages[&(prb / PAGE as u64)];
+    let ring = u64::from_le_bytes(page[prb as usize % PAGE..][..8].try_into().unwrap());
+    symbols.push((ring - shift, "printk_rb_dynamic"));
+    // The banner is not in the fixture: it gets a page of the image that is free.
+    let stext = hex("SYMBOL(_stext)=")
+        .wrapping_sub(START_KERNEL_MAP)
+        .wrapping_add(phys_base);
+    let free = (stext / PAGE as u64..)
+        .find(|pfn| !core.pages.contains_key(pfn))
+        .unwrap();
+    let banner = format!("Linux version {} (test) #1 SMP\n", value("OSRELEASE="));
+    let mut page = banner.into_bytes();
+    page.resize(PAGE, 0);
+    core.pages.insert(free, page);
+    let linked = (free * PAGE as u64)
+        .wrapping_sub(phys_base)
+        .wrapping_add(START_KERNEL_MAP);
+    symbols.push((linked - shift, "linux_banner"));
+
+    let dir = Dir::new();
+    let lines = symbols
+        .iter()
+        .map(|(addr, name)| format!("{addr:016x} D {name}\n"));
+    let map = dir.file("System.map", lines.collect::<String>().as_bytes());
+    let kdump = Kdump {
+        with_vmcoreinfo: false,
+        codecs: vec![Codec::Plain],
+        ..Kdump::default()
+    };
+    let poor = dir.file("poor", &kdump.writes(&core).file());
+    assert_eq!(run(crashdmesg(["--log"]).arg(&poor)).code, Some(3));
+    let option = format!("--system-map={}", map.display());
+    assert_eq!(
+        shown(&["--log", &option], &[&poor]),
+        shown(&["--log"], &[&original])
+    );
+    let stub = dir.file(
+        "stub",
+        b"ffffffffffffffff B The real System.map is elsewhere\n",
+    );
+    let refused = run(crashdmesg(["--system-map"]).args([&stub, &poor]));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+}
