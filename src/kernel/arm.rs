@@ -11,8 +11,8 @@
 
 use alloc::vec::Vec;
 
-use super::space::{Lowmem, memory_start};
-use super::tables::{self, Entry, Level, ReadEntry};
+use super::space::{Lowmem, memory_start, split_guess};
+use super::tables::{self, Entry, Level, ReadEntry, low_bits};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::error::{Error, Result};
@@ -47,8 +47,11 @@ pub(super) struct Arm {
 impl Arm {
     /// The `guess`-th set-up that the note and the program headers leave open, likeliest first.
     pub(super) fn new(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
-        let lowmem = Lowmem::guess(info, segments, memory_start(segments), guess)?;
-        let lpae = info.value("CONFIG_ARM_LPAE") == Some("y");
+        let (guess, lpae) = split_guess(info.value("CONFIG_ARM_LPAE"), guess);
+        // The kernel takes its own load address, so rounded at least, as the start of memory; a filter may have left
+        // out the first pages.
+        let phys_offset = PhysAddr(memory_start(segments).0 & !low_bits(24));
+        let lowmem = Lowmem::guess(info, segments, phys_offset, guess)?;
         let top = info.symbol("swapper_pg_dir").ok();
         Some(Arm {
             lpae,
@@ -172,6 +175,6 @@ mod tests {
         let found = guesses
             .iter()
             .filter(|space| space.linear(VirtAddr(0x8000_8000)) == Some(PhysAddr(0x6000_8000)));
-        assert_eq!(found.count(), 1);
+        assert_eq!(found.count(), 2, "with and without LPAE");
     }
 }

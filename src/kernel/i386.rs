@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use super::space::Lowmem;
+use super::space::{Lowmem, split_guess};
 use super::tables::{self, Entry, Level, ReadEntry};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
@@ -35,8 +35,8 @@ pub(super) struct I386 {
 impl I386 {
     /// The `guess`-th set-up that the note and the program headers leave open, likeliest first.
     pub(super) fn new(info: &VmcoreInfo, segments: &[Segment], guess: usize) -> Option<Self> {
+        let (guess, pae) = split_guess(info.value("CONFIG_X86_PAE"), guess);
         let lowmem = Lowmem::guess(info, segments, PhysAddr(0), guess)?;
-        let pae = info.value("CONFIG_X86_PAE") == Some("y");
         let top = info.symbol("swapper_pg_dir").ok();
         Some(I386 {
             pae,
@@ -148,7 +148,8 @@ mod tests {
             space.linear(VirtAddr(0x8100_0010)),
             Some(PhysAddr(0x100_0010))
         );
-        assert!(I386::new(&note, &headers, 1).is_none(), "nothing is open");
+        assert!(I386::new(&note, &headers, 1).unwrap().pae, "not told");
+        assert!(I386::new(&note, &headers, 2).is_none(), "nothing is open");
         let guesses: Vec<_> = (0..)
             .map_while(|guess| I386::new(&note, &[], guess))
             .collect();

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | whole, or filtered (filters keep page tables) | the tables |
 //! | trimmed, or tables overwritten | the formulas; the tables again for what these do not cover |
-//! | tables damaged in part | the tables, the formulas where they lead out of the dump |
+//! | tables damaged in part | the formulas in the image, elsewhere the tables unless they lead out of the dump |
 //! | from QEMU, whose program headers have no virtual addresses | the tables, the formulas |
 //! | made with wrong virtual addresses in its program headers | the tables, the formulas |
 //! | of a kernel whose VMCOREINFO was cut or is too old to say | the guess that finds the release |
@@ -71,6 +71,9 @@ impl Way {
     const ALL: [Way; 3] = [Way::Tables, Way::Formula, Way::Headers];
 }
 
+/// The order where nothing but the formula can be true.
+const FORMULA_FIRST: [Way; 3] = [Way::Formula, Way::Tables, Way::Headers];
+
 /// What became of the release when it was read in some way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
@@ -91,6 +94,8 @@ pub struct Kernel<'v> {
     space: AddressSpace,
     /// The most credible first.
     ways: [Way; 3],
+    /// The formulas find the release.
+    formula_is_right: bool,
     cache: RefCell<PageCache>,
     recent: RefCell<Recent>,
 }
@@ -117,6 +122,7 @@ impl<'v> Kernel<'v> {
             info,
             space: AddressSpace::Headers,
             ways: Way::ALL,
+            formula_is_right: false,
             cache: RefCell::new(PageCache::new(limits::PAGE_CACHE_PAGES)),
             recent: RefCell::default(),
         };
@@ -151,6 +157,7 @@ impl<'v> Kernel<'v> {
         }
         judged.sort_by_key(|&(verdict, _)| verdict);
         self.ways = judged.map(|(_, way)| way);
+        self.formula_is_right = judged.contains(&(Verdict::Right, Way::Formula));
     }
 
     /// Takes the first guess at the address space that finds more than what `best` says of the present one.
@@ -160,8 +167,9 @@ impl<'v> Kernel<'v> {
             let Some(guessed) = guessed else { break };
             let before = core::mem::replace(&mut self.space, guessed);
             let verdicts = Way::ALL.map(|way| self.verdict(way));
-            let nothing_yet = matches!(before, AddressSpace::Headers);
-            if verdicts < best || nothing_yet {
+            // Only the release speaks for another guess than the likeliest: garbage may be damage of its page.
+            let better = verdicts < best && verdicts.contains(&Verdict::Right);
+            if better || matches!(before, AddressSpace::Headers) {
                 best = verdicts;
             } else {
                 self.space = before;
@@ -253,7 +261,9 @@ impl<'v> Kernel<'v> {
         if let Some(mapping) = self.recent.borrow().find(addr) {
             return Ok(mapping);
         }
-        let mut answers = self.ways.iter().map(|&way| self.translate_by(way, addr));
+        let sure = self.formula_is_right && self.space.is_linear(addr);
+        let ways = if sure { &FORMULA_FIRST } else { &self.ways };
+        let mut answers = ways.iter().map(|&way| self.translate_by(way, addr));
         let unmapped = Err(Error::NotMapped { addr, level: 0 });
         let mut chosen = answers.next().unwrap_or(unmapped);
         for other in answers {

@@ -134,11 +134,15 @@ impl Riscv {
         }
     }
 
+    /// True in the kernel image. KASLR moves it by less than its own room.
+    pub(super) fn is_linear(&self, addr: VirtAddr) -> bool {
+        let inside = addr.0.checked_sub(self.kernel_link_addr);
+        inside.is_some_and(|inside| inside < KERNEL_IMAGE_MAX.wrapping_mul(8))
+    }
+
     /// Translates by the formulas of the image and of the linear map.
     pub(super) fn linear(&self, addr: VirtAddr) -> Option<PhysAddr> {
-        let in_image = addr.0.checked_sub(self.kernel_link_addr);
-        // KASLR moves the image by less than its own room.
-        if in_image.is_some_and(|inside| inside < KERNEL_IMAGE_MAX.wrapping_mul(8)) {
+        if self.is_linear(addr) {
             return Some(PhysAddr(addr.0.wrapping_sub(self.va_kernel_pa_offset)));
         }
         /// Modules and the image take the last 4 GiB.

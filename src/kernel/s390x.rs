@@ -10,7 +10,7 @@
 //! How many levels there are is written in the first entry of the root. Everything is big-endian. z/Architecture
 //! Principles of Operation, "Dynamic Address Translation"; `arch/s390/include/asm/pgtable.h`.
 
-use super::space::{KERNEL_IMAGE_MAX, memory_end};
+use super::space::{KERNEL_IMAGE_MAX, image_offset, memory_end};
 use super::tables::{self, Entry, Level, ReadEntry, low_bits};
 use super::{Mapping, Segment};
 use crate::addr::{PhysAddr, VirtAddr};
@@ -33,6 +33,8 @@ const LEVELS: [Level; 5] = [
     level(2, 20, 11),
     level(1, 12, 8),
 ];
+/// What an image has before `_stext`: its start-up code.
+const BEFORE_STEXT: u64 = 1 << 20;
 /// A region or segment that is not mapped.
 const INVALID: u64 = 0x20;
 /// In a page-table entry: the page is not mapped.
@@ -56,10 +58,16 @@ impl S390x {
         let identity_base = info.hex("IDENTITYBASE").unwrap_or(0);
         let memory_end = memory_end(segments).0.saturating_add(identity_base);
         let vmalloc_start = info.number("VMALLOC_START").unwrap_or(u64::MAX);
-        let image = info
+        let by_note = info
             .hex("KERNELOFFSET")
             .ok()
             .zip(info.hex("KERNELOFFPHYS").ok());
+        let by_header = || {
+            let offset = image_offset(info, segments)?;
+            let start = info.symbol("_stext").ok()?.0.wrapping_sub(BEFORE_STEXT);
+            Some((start, start.wrapping_sub(offset)))
+        };
+        let image = by_note.or_else(by_header);
         let mut space = S390x {
             root: None,
             identity_base,
@@ -176,6 +184,18 @@ mod tests {
         assert_eq!(linear(0x7f_0010), Some(PhysAddr(0x7f_0010)));
         assert_eq!(linear(0x1000_0000), Some(PhysAddr(0x1000_0000)));
         assert_eq!(linear(0x3df_0000_0000), None, "vmalloc");
+        let cut = info("SYMBOL(_stext)=3ffe0100000\nSYMBOL(init_uts_ns)=3ffe1000000\n");
+        let header = [Segment {
+            vaddr: Some(VirtAddr(0x3ff_e100_0000)),
+            paddr: PhysAddr(0x300_0000),
+            len: 1,
+        }];
+        let space = S390x::new(&cut, &header);
+        assert_eq!(
+            space.linear(VirtAddr(0x3ff_e000_0008)),
+            Some(PhysAddr(0x200_0008)),
+            "without the keys"
+        );
         let memory = [Segment {
             vaddr: None,
             paddr: PhysAddr(0),

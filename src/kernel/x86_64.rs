@@ -19,8 +19,9 @@ use crate::vmcoreinfo::VmcoreInfo;
 
 /// `__START_KERNEL_map`.
 const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
-/// The image's share of the kernel map where VMCOREINFO does not tell: with KASLR, 1 GiB.
-const KERNEL_IMAGE_SIZE: u64 = 1 << 30;
+/// The image's share of the kernel map where VMCOREINFO does not tell, and what it is with KASLR. Modules follow.
+const KERNEL_IMAGE_SIZE: u64 = 512 << 20;
+const KERNEL_IMAGE_SIZE_KASLR: u64 = 1 << 30;
 /// The lowest canonical kernel address with five levels.
 const KERNEL_HALF: u64 = 0xff00_0000_0000_0000;
 const PRESENT: u64 = 1;
@@ -55,6 +56,10 @@ impl X86_64 {
             (1, Err(_)) => true,
             _ => return None,
         };
+        let image_size = match info.hex("KERNELOFFSET") {
+            Ok(0) | Err(_) => KERNEL_IMAGE_SIZE,
+            Ok(_) => KERNEL_IMAGE_SIZE_KASLR,
+        };
         let phys_base = info
             .number("phys_base")
             .ok()
@@ -68,9 +73,7 @@ impl X86_64 {
             root,
             levels: tables::uniform(12, 9, if five_levels { 57 } else { 48 }),
             phys_base,
-            image_size: info
-                .number("KERNEL_IMAGE_SIZE")
-                .unwrap_or(KERNEL_IMAGE_SIZE),
+            image_size: info.number("KERNEL_IMAGE_SIZE").unwrap_or(image_size),
             sme_mask: info.number("sme_mask").unwrap_or(0),
             page_offset: page_offset(info, segments),
         })
@@ -98,10 +101,16 @@ impl X86_64 {
         tables::walk(addr, root, &self.levels, 8, read, &decode)
     }
 
+    /// True in the kernel image.
+    pub(super) fn is_linear(&self, addr: VirtAddr) -> bool {
+        let inside = addr.offset_from(VirtAddr(KERNEL_MAP));
+        inside.is_some_and(|inside| inside < self.image_size)
+    }
+
     /// Translates by the formulas of the two linear maps.
     pub(super) fn linear(&self, addr: VirtAddr) -> Option<PhysAddr> {
         if addr.0 >= KERNEL_MAP {
-            let inside = addr.0.wrapping_sub(KERNEL_MAP) < self.image_size;
+            let inside = self.is_linear(addr);
             return image_address(addr, self.phys_base).filter(|_| inside);
         }
         /// No machine has more than 52 bits of physical address.
