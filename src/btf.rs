@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use crate::addr::VirtAddr;
 use crate::bytes::{index, wide};
 use crate::error::{At, Error, Result};
+use crate::filter::NameFilter;
 use crate::kernel::{Kernel, Window};
 use crate::limits;
 
@@ -163,6 +164,7 @@ impl Sections {
         names.dedup();
         let longest = names.iter().map(|(name, _)| name.len()).max();
         let longest = wide(longest.unwrap_or(0)).saturating_add(1);
+        let filter = NameFilter::new(names.iter().map(|&(name, _)| name));
         let mut window = Window::new(kernel, self.strings, self.strings_len);
         let mut at = 0;
         while at < self.strings_len {
@@ -176,7 +178,9 @@ impl Sections {
                 at = end_of_string(&mut window, at, self.strings_len)?;
                 continue;
             };
-            if let Ok(place) = names.binary_search_by(|(name, _)| name.as_bytes().cmp(text))
+            let first = text.first().copied().unwrap_or(0);
+            if filter.may_be_wanted(first, text.len())
+                && let Ok(place) = names.binary_search_by(|(name, _)| name.as_bytes().cmp(text))
                 && let Some((_, offset)) = names.get_mut(place)
             {
                 *offset = u32::try_from(at).unwrap_or_default();

@@ -56,6 +56,7 @@ pub mod bytes;
 pub mod dump;
 pub mod error;
 pub mod facts;
+mod filter;
 pub mod identify;
 #[cfg(test)]
 mod image;

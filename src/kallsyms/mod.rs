@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use crate::addr::VirtAddr;
 use crate::bytes::{Word, index, wide};
 use crate::error::{At, Error, Result};
+use crate::filter::NameFilter;
 use crate::kernel::{Kernel, Window};
 use crate::limits;
 
@@ -368,12 +369,9 @@ impl Tables {
             found: Vec::new(),
             buffers: Vec::new(),
         };
-        // A name is expanded only when it has the length of a wanted one, type letter included.
-        let mut lengths = [false; 64];
-        for len in wanted.iter().map(|name| name.len()).chain(3..=12) {
-            if let Some(slot) = lengths.get_mut(len.saturating_add(1)) {
-                *slot = true;
-            }
+        let mut filter = NameFilter::new(wanted.iter().copied());
+        for len in 3..=12 {
+            filter.add(b'b', len);
         }
         let mut names = Names::new(kernel, self, long_lengths);
         let mut text = Vec::new();
@@ -390,7 +388,8 @@ impl Tables {
                 }
             };
             pass.readable = number.saturating_add(1);
-            if lengths.get(tokens.expanded_len(packed)) != Some(&true) {
+            let len = tokens.expanded_len(packed).saturating_sub(1);
+            if !filter.may_be_wanted(tokens.first(packed), len) {
                 continue;
             }
             text.clear();

@@ -44,8 +44,15 @@ pub(super) fn find(kernel: &Kernel<'_>) -> Result<Tables> {
         let start = data.wrapping_sub(done).wrapping_sub(size);
         done = done.saturating_add(size);
         read_what_is_there(kernel, start, index(size), &mut buf);
-        let hits = buf.windows(DIGITS.len()).enumerate();
-        for (inside, _) in hits.filter(|(_, bytes)| bytes == DIGITS) {
+        // One byte first: this passes over megabytes.
+        let zeros = buf.iter().enumerate().filter(|&(_, &byte)| byte == b'0');
+        for (inside, _) in zeros {
+            if !buf
+                .get(inside..)
+                .is_some_and(|rest| rest.starts_with(DIGITS))
+            {
+                continue;
+            }
             let hit = start.wrapping_add(wide(inside));
             if let Some(tables) = tables_around(kernel, hit) {
                 return Ok(tables);

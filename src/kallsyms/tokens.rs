@@ -75,6 +75,12 @@ impl Tokens {
         lens.fold(0, usize::saturating_add)
     }
 
+    /// The first character of a packed name, behind the type letter.
+    pub(super) fn first(&self, packed: &[u8]) -> u8 {
+        let mut pieces = packed.iter().take(2).flat_map(|&token| self.piece(token));
+        pieces.nth(1).copied().unwrap_or(0)
+    }
+
     /// Appends the characters of a packed name, at most [`limits::SYMBOL_LEN`] of them.
     pub(super) fn expand(&self, packed: &[u8], text: &mut Vec<u8>) {
         for &token in packed {
