@@ -128,6 +128,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
         &[
             h("CFI failure", Cfi, Precursor),
             h("Control protection", ControlProtection, Precursor),
+            h2("CPU", ": stopping", None, Boundary),
             h("CPU stuck", None, Sign),
         ],
     ),
@@ -301,7 +302,6 @@ const HEADLINES: &[(u8, &[Headline])] = &[
             h("Sending NMI to", None, Boundary),
             h("Showing all locks held", None, Boundary),
             h("Showing busy workqueues", None, Boundary),
-            h("Spurious LAPIC", None, Sign),
             h("Starting crashdump kernel", None, Leaving),
         ],
     ),

@@ -188,7 +188,8 @@ impl Frame {
 
     /// The function that arm's ` func from caller+0x10/0x14` names before the caller.
     pub fn callee(text: &str) -> Option<Self> {
-        let (callee, _) = text.split_once(" from ")?;
+        let (callee, caller) = text.split_once(" from ")?;
+        Place::parse(caller)?;
         let place = Place::parse(callee).filter(|place| !place.is_unnamed());
         let place = place.or_else(|| {
             let (address, name) = addresses(callee);

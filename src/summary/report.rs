@@ -445,8 +445,8 @@ impl Report {
             self.powerpc(line, trimmed);
             return true;
         }
-        // Arm printed its frames without a first line until 5.18.
-        if self.frames.is_empty() && trimmed.starts_with("[<") && trimmed.contains(") from [<") {
+        // Arm prints its frames without a first line, until 6.10.
+        if self.frames.is_empty() && Frame::callee(trimmed).is_some() {
             self.in_trace = true;
         }
         self.in_trace && self.trace_line(trimmed)
@@ -469,7 +469,7 @@ impl Report {
             }
             None => {
                 self.misses = self.misses.saturating_add(1);
-                self.in_trace = self.misses < MISSES;
+                self.in_trace &= self.misses < MISSES;
                 tagged
             }
         }
@@ -544,8 +544,10 @@ impl Report {
             D::Trace => {
                 // A second trace of a report (the stack of another task, of the last free) is not its own.
                 self.in_trace = self.frames.is_empty();
-                self.section = Section::Task;
-                self.trace_line(rest);
+                if self.in_trace {
+                    self.section = Section::Task;
+                    self.trace_line(rest);
+                }
             }
             D::TraceEnd => self.in_trace = false,
             D::End => {
