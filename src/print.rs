@@ -120,10 +120,13 @@ impl Dump<'_> {
 
     /// Prints the log, and on stderr what of it is missing.
     fn print_log(&self, options: &Options, out: &mut Output) -> Result<Exit, Failure> {
-        let log = self
-            .log
-            .as_ref()
-            .map_err(|&error| Failure::of_dump(self.path, error))?;
+        let log = self.log.as_ref().map_err(|&error| {
+            let mut failure = Failure::of_dump(self.path, error);
+            if let Some(why) = self.vmcore.facts().incomplete {
+                failure.message += &format!(" (the dump is incomplete: {why})");
+            }
+            failure
+        })?;
         let mut style = options.style;
         style.color = options
             .color
@@ -163,11 +166,14 @@ impl Dump<'_> {
         for loss in state.losses() {
             eprintln!("crashdmesg: {}: {loss}", self.path.display());
         }
-        Ok(if state.damaged == 0 {
-            Exit::Done
-        } else {
-            Exit::Incomplete
-        })
+        if state.damaged == 0 {
+            return Ok(Exit::Done);
+        }
+        if let Some(why) = self.vmcore.facts().incomplete {
+            let path = self.path.display();
+            eprintln!("crashdmesg: {path}: the dump is incomplete: {why}");
+        }
+        Ok(Exit::Incomplete)
     }
 }
 

@@ -51,6 +51,7 @@ struct Header {
     endian: Endian,
     machine: Machine,
     flags: u32,
+    has_sections: bool,
     phoff: u64,
     phentsize: u64,
     phnum: u64,
@@ -88,6 +89,12 @@ impl<'s> Elf<'s> {
             segments: Vec::new(),
             notes: Vec::new(),
         };
+        if header.phnum == 0 && header.has_sections {
+            return Err(Error::Foreign {
+                what: "a Xen core of a guest (xl dump-core)",
+                advice: "this format cannot be read here",
+            });
+        }
         elf.read_program_headers(&header)?;
         if elf.segments.is_empty() && elf.notes.is_empty() {
             return Err(Error::Missing {
@@ -360,6 +367,7 @@ impl Header {
             endian,
             machine,
             flags,
+            has_sections: shoff != 0,
             phoff,
             phentsize,
             phnum,

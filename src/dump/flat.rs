@@ -346,6 +346,37 @@ mod tests {
     }
 
     #[test]
+    fn random_record_headers_do_no_harm() {
+        let mut random = 7_u64;
+        for _ in 0..300 {
+            let records: Vec<(u64, Vec<u8>)> =
+                (0..20).map(|n| (n * 50, vec![n as u8; 60])).collect();
+            let records: Vec<(u64, &[u8])> = records.iter().map(|(at, b)| (*at, &b[..])).collect();
+            let mut file = stream(&records, true);
+            for _ in 0..3 {
+                random = random
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                let record = (random >> 40) as usize % 20;
+                let byte = (random >> 33) as usize % 16;
+                file.0[4096 + record * 76 + byte] = (random >> 24) as u8;
+            }
+            let Ok(flat) = Flat::open(&file) else {
+                continue;
+            };
+            let mut last_end = 0;
+            for extent in &flat.extents {
+                assert!(
+                    extent.offset >= last_end && extent.len > 0,
+                    "sorted and disjoint"
+                );
+                last_end = extent.end();
+                let _ = flat.read_at(extent.offset, &mut [0; 100]);
+            }
+        }
+    }
+
+    #[test]
     fn absurd_headers_are_refused() {
         assert!(Flat::open(&stream(&[], false)).is_err(), "no record");
         assert!(!Flat::is(&Slice(b"makedumpfile".to_vec())));

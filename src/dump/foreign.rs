@@ -28,7 +28,7 @@ const fn kind(mark: &'static [u8], what: &'static str, advice: &'static str) -> 
     }
 }
 
-const KINDS: [Kind; 39] = [
+const KINDS: [Kind; 41] = [
     kind(b"\x1f\x8b", "a gzip file", "unpack it: gzip -dk FILE"),
     kind(b"\xfd7zXZ\0", "an xz file", "unpack it: xz -dk FILE"),
     kind(
@@ -101,6 +101,16 @@ const KINDS: [Kind; 39] = [
     kind(
         b"\xd2\xbe\xd2\xbe",
         "a VMware snapshot (vmsn)",
+        "convert it with its .vmem: vmss2core -N6 FILE VMEM",
+    ),
+    kind(
+        b"\xd1\xba\xd1\xba",
+        "a VMware suspend file (vmss)",
+        "convert it with its .vmem: vmss2core -N6 FILE VMEM",
+    ),
+    kind(
+        b"\xd0\xbe\xd2\xbe",
+        "a VMware suspend file (vmss)",
         "convert it with its .vmem: vmss2core -N6 FILE VMEM",
     ),
     kind(
