@@ -95,6 +95,8 @@ pub enum Command {
     Check,
     /// To say how much memory to reserve.
     Crashkernel,
+    /// To deliver reports that were kept.
+    Ship(Vec<PathBuf>, Box<Config>),
     /// To print this and be done.
     Print(String),
 }
@@ -136,6 +138,8 @@ The log, as dmesg(1) has it:
   -L, --color[=WHEN]      auto, always, never
 
 Sending the report, and as init of a capture kernel: --send URL and other keys
+      --ship-saved        DUMP is a file, directory or partition with reports that file:
+                          or block: kept: deliver those not delivered yet
       --help-config       the keys of the configuration
       --config FILE       read them from there   --check-config FILE  what is wrong in one
 
@@ -159,6 +163,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options::default();
     let mut settings = Settings::default();
     let mut rehearse = false;
+    let mut ship = false;
     let mut args = Args {
         args,
         pending: None,
@@ -180,6 +185,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Arg::Option(name) if name == "--check" => return Ok(Command::Check),
             Arg::Option(name) if name == "--crashkernel" => return Ok(Command::Crashkernel),
             Arg::Option(name) if name == "--rehearse" => rehearse = true,
+            Arg::Option(name) if name == "--ship-saved" => ship = true,
             Arg::Option(name) => {
                 if let Some(text) = apply(&mut options, &name, &mut args)? {
                     return Ok(Command::Print(text));
@@ -191,6 +197,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     if rehearse {
         return rehearsal(options, settings);
     }
+    if ship && options.dumps.is_empty() {
+        return Err("--ship-saved needs the file, directory or partition of a report".into());
+    }
     if options.dumps.is_empty() {
         options.dumps.push("/proc/vmcore".into());
     }
@@ -198,7 +207,14 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Err(format!("--{issue}"));
     }
     let config = settings.config();
-    if config.send.is_empty() && config.fallback.is_empty() {
+    let is_local = config.send.is_empty() && config.fallback.is_empty();
+    if ship && is_local {
+        return Err("--ship-saved needs --send".into());
+    }
+    if ship {
+        return Ok(Command::Ship(options.dumps, Box::new(config)));
+    }
+    if is_local {
         return Ok(Command::Read(Box::new(options)));
     }
     Ok(Command::Send(Box::new(options), Box::new(config)))

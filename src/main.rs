@@ -20,7 +20,7 @@ mod print;
 mod progress;
 mod rehearse;
 mod report;
-#[allow(dead_code)]
+mod saved;
 mod sink;
 mod sources;
 #[allow(dead_code, unsafe_code)]
@@ -56,6 +56,10 @@ fn main() -> ExitCode {
             or_say(with_dump(&options, |dump| {
                 report::send(dump, &options, &config, &mut say)
             }))
+        }
+        Ok(cli::Command::Ship(paths, config)) => {
+            let mut say = |line: &str| eprintln!("crashdmesg: {line}");
+            or_say(saved::ship(&paths, &config, &mut say))
         }
         Ok(cli::Command::CheckConfig(path)) => check_config(&path),
         Ok(cli::Command::Rehearse(dump, config)) => {

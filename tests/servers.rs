@@ -5,9 +5,13 @@ mod program;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use program::is_installed;
 use support::{Scratch, Server, assert_same, expect, expect_failure, free_port, is_root};
@@ -502,4 +506,138 @@ fn netcat_and_socat_get_the_text() {
         expect(&output, "sent");
         assert_eq!(scratch.read("out"), report(&dump));
     }
+}
+
+#[test]
+fn mosquitto_keeps_the_last_crash_of_a_host() {
+    let Some(dump) = dump().filter(|_| is_installed("mosquitto")) else {
+        return;
+    };
+    let scratch = Scratch::new("mqtt");
+    let port = free_port();
+    let config = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
+    let config = scratch.file("mosquitto.conf", &config);
+    let mut command = Command::new("mosquitto");
+    let _server = Server::start(&scratch, command.arg("-c").arg(config)).listening(port);
+    expect(
+        &send(&dump, &[&format!("mqtt://127.0.0.1:{port}")]),
+        "stored",
+    );
+    // Whoever subscribes later gets it: the packets of MQTT 3.1.1, by hand.
+    let mut peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    peer.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01t")
+        .unwrap();
+    peer.write_all(b"\x82\x11\0\x01\0\x0ccrash/node17\0")
+        .unwrap();
+    let want = report(&dump);
+    let mut got = Vec::new();
+    let mut piece = [0; 65_536];
+    while got.len() < want.len() + 9 {
+        let len = peer.read(&mut piece).unwrap();
+        assert_ne!(len, 0, "closed after {} bytes", got.len());
+        got.extend(&piece[..len]);
+    }
+    // CONNACK, SUBACK, then a retained PUBLISH with its length and topic.
+    assert_eq!(got[..4], [0x20, 2, 0, 0]);
+    assert_eq!(got[4..9], [0x90, 3, 0, 1, 0]);
+    assert_eq!(got[9], 0x31);
+    let text = got.windows(12).position(|w| w == b"crash/node17").unwrap() + 12;
+    assert_eq!(std::str::from_utf8(&got[text..]).unwrap(), want);
+}
+
+#[test]
+fn a_mail_relay_gets_the_whole_text() {
+    let Some(dump) = dump() else {
+        return;
+    };
+    let mail = Arc::new(Mutex::new(String::new()));
+    let kept = mail.clone();
+    // As RFC 5321 has it, with replies of several lines, judged command by command.
+    let port = support::stub::serve(move |mut peer| {
+        let mut lines = BufReader::new(peer.try_clone().unwrap()).split(b'\n');
+        let mut next = || {
+            let line = String::from_utf8(lines.next().unwrap().unwrap()).unwrap();
+            line.strip_suffix('\r').expect("CR LF").to_owned()
+        };
+        peer.write_all(b"220-relay\r\n220 ready\r\n").unwrap();
+        for (want, reply) in [
+            ("EHLO node17", "250-relay\r\n250 8BITMIME\r\n"),
+            ("MAIL FROM:<crash@example.org>", "250 ok\r\n"),
+            ("RCPT TO:<root@example.org>", "250 ok\r\n"),
+            ("DATA", "354 go on\r\n"),
+        ] {
+            assert_eq!(next(), want);
+            peer.write_all(reply.as_bytes()).unwrap();
+        }
+        let mut text = String::new();
+        loop {
+            let line = next();
+            assert!(line.len() <= 998);
+            if line == "." {
+                break;
+            }
+            text += line.strip_prefix('.').unwrap_or(&line);
+            text.push('\n');
+        }
+        *kept.lock().unwrap() = text;
+        peer.write_all(b"250 queued\r\n").unwrap();
+        assert_eq!(next(), "QUIT");
+        peer.write_all(b"221 bye\r\n").unwrap();
+    });
+    let url = format!("smtp://127.0.0.1:{port}/root@example.org?from=crash@example.org");
+    expect(&send(&dump, &[&url]), "stored");
+    let mail = mail.lock().unwrap();
+    let (headers, body) = mail.split_once("\n\n").unwrap();
+    assert!(headers.contains("Subject: node17 crashed: Kernel panic"));
+    // Lines too long for a mail are cut.
+    let joined = |text: &str| text.replace('\n', "");
+    assert_eq!(joined(body), joined(&report(&dump)));
+}
+
+#[test]
+fn what_was_kept_is_delivered_later_and_once() {
+    let Some(dump) = dump() else {
+        return;
+    };
+    let scratch = Scratch::new("saved");
+    let partition = scratch.path("partition");
+    fs::write(&partition, vec![0; 1 << 20]).unwrap();
+    let kept = scratch.directory("kept");
+    for url in [
+        format!("block:{}", partition.display()),
+        format!("file:{}/%h/%t.txt", kept.display()),
+    ] {
+        expect(&send(&dump, &[&url]), "stored");
+    }
+    let (port, seen) = support::stub::http(|_| support::stub::answer("201 Created", ""));
+    let url = format!("http://127.0.0.1:{port}/%h-%t-%s.txt");
+    let ship = |url: &str| {
+        let mut command = program::crashdmesg(["--ship-saved", "--retries", "0", "--send", url]);
+        program::run(command.arg(&partition).arg(&kept))
+    };
+    // Not delivered: everything stays for the next time.
+    let refused = format!("tcp://127.0.0.1:{}", free_port());
+    assert_eq!(ship(&refused).code, Some(5));
+    for deliveries in [2, 2] {
+        let output = ship(&url);
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        assert_eq!(seen.lock().unwrap().len(), deliveries);
+    }
+    let want = report(&dump);
+    for request in seen.lock().unwrap().iter() {
+        assert_eq!(std::str::from_utf8(&request.body).unwrap(), want);
+        let name = request.path.strip_prefix("/node17-20261121T194314Z-c1-");
+        assert!(name.is_some(), "{}", request.path);
+    }
+    // Records, for a receiver of records.
+    fs::remove_dir_all(&kept).unwrap();
+    fs::create_dir(&kept).unwrap();
+    let file = format!("file:{}/", kept.display());
+    expect(&send(&dump, &[&file]), "stored");
+    let (port, seen) = support::stub::http(|_| support::stub::answer("204 No Content", ""));
+    assert_eq!(ship(&format!("loki+http://127.0.0.1:{port}")).code, Some(0));
+    let body = String::from_utf8(seen.lock().unwrap()[0].body.clone()).unwrap();
+    assert!(body.contains("\"Kernel panic - not syncing: sysrq triggered crash\""));
 }

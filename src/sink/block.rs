@@ -230,45 +230,37 @@ fn refuse_others(device: &mut File, size: u64) -> io::Result<Option<&'static str
     })
 }
 
-/// A report that was kept on a medium.
-pub struct Saved {
-    /// Its text.
-    pub text: Vec<u8>,
-    /// The header's keys and values.
-    pub keys: Vec<(String, String)>,
-}
-
 /// Longest report that is fetched.
 const SAVED_LEN: u64 = 64 << 20;
 
-/// Reads the report on a medium.
+/// The text of the report on a medium; `None` when the medium, or file, is not one of ours.
 ///
 /// # Errors
-/// There is none, or it is damaged.
-pub fn read_saved(path: &Path) -> Result<Saved, Failure> {
+/// It cannot be read, or the report is damaged.
+pub fn read_saved(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     let step = format!("read {}", path.display());
     let mut device = File::open(path).reason(&step)?;
-    let mut header = [0; HEADER_LEN];
-    device.read_exact(&mut header).reason(&step)?;
-    let none = || Failure::lasting(format!("{}: no report", path.display()));
-    let rest = header.strip_prefix(MAGIC).ok_or_else(none)?;
+    let mut header = Vec::new();
+    let head = Read::take(&mut device, HEADER_LEN as u64).read_to_end(&mut header);
+    head.reason(&step)?;
+    let Some(rest) = header.strip_prefix(MAGIC) else {
+        return Ok(None);
+    };
     let rest = rest.split(|&b| b == 0).next().unwrap_or(&[]);
     let rest = String::from_utf8_lossy(rest);
-    let keys: Vec<(String, String)> = rest
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect();
-    let find = |key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let find = |key: &str| {
+        let mut pairs = rest.lines().filter_map(|line| line.split_once('='));
+        pairs.find(|(k, _)| *k == key).map(|(_, value)| value)
+    };
     let len = find("length").and_then(|v| v.parse().ok());
     let crc = find("crc32").and_then(|v| u32::from_str_radix(v, 16).ok());
     let (Some(len @ 0..=SAVED_LEN), Some(crc)) = (len, crc) else {
-        return Err(none());
+        // Fetched before: nothing to fetch.
+        return Ok(Some(Vec::new()));
     };
     let mut text = Vec::new();
-    Read::take(&mut device, len)
-        .read_to_end(&mut text)
-        .reason(&step)?;
+    let read = Read::take(&mut device, len).read_to_end(&mut text);
+    read.reason(&step)?;
     let mut sum = Crc::new();
     let _ = sum.write(&text);
     if text.len() as u64 != len || sum.value() != crc {
@@ -277,7 +269,7 @@ pub fn read_saved(path: &Path) -> Result<Saved, Failure> {
             path.display()
         )));
     }
-    Ok(Saved { text, keys })
+    Ok(Some(text))
 }
 
 /// Marks the report on a medium as fetched: the medium is blank again for `send`.
@@ -330,12 +322,11 @@ mod tests {
         let path = medium("blank", 1 << 20, 0, b"");
         for _ in 0..2 {
             store(&path, &[]).unwrap();
-            let saved = read_saved(&path).unwrap();
-            assert!(saved.text.starts_with(b"panic: sysrq"));
-            assert!(saved.keys.contains(&("host".into(), "node17".into())));
+            let text = read_saved(&path).unwrap().unwrap();
+            assert!(text.starts_with(b"panic: sysrq"));
         }
         forget_saved(&path).unwrap();
-        assert!(read_saved(&path).is_err());
+        assert_eq!(read_saved(&path).unwrap(), Some(Vec::new()));
         store(&path, &[]).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 20);
         fs::remove_file(path).unwrap();
@@ -366,7 +357,7 @@ mod tests {
         let path = medium("small", 8192, 0, b"");
         let failure = store(&path, &[]).unwrap_err();
         assert!(!failure.again, "{}", failure.why);
-        assert!(read_saved(&path).is_err());
+        assert_eq!(read_saved(&path).unwrap(), None);
         assert_eq!(fs::metadata(&path).unwrap().len(), 8192);
         fs::remove_file(path).unwrap();
     }

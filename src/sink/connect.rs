@@ -136,11 +136,6 @@ impl Stream {
         self.socket.local_addr()
     }
 
-    /// What is left of this connection's time.
-    pub fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-
     /// Reads more of what the peer says; 0 at its end.
     fn fill(&mut self) -> io::Result<usize> {
         self.socket
@@ -151,18 +146,6 @@ impl Stream {
         let read = retry(|| self.socket.read(&mut self.input));
         self.input.truncate(*read.as_ref().unwrap_or(&0));
         read
-    }
-
-    /// Whether an answer waits to be read, without waiting for one.
-    pub fn answered(&mut self) -> bool {
-        if self.taken < self.input.len() {
-            return true;
-        }
-        let peek = |socket: &TcpStream| socket.peek(&mut [0]).is_ok();
-        self.socket.set_nonblocking(true).is_ok_and(|()| {
-            let there = peek(&self.socket);
-            self.socket.set_nonblocking(false).is_ok() && there
-        })
     }
 
     /// A line without its end, at most `max` bytes.
@@ -373,7 +356,6 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let soon = Deadline::after(Duration::from_millis(100));
         let mut stream = Stream::to(listener.local_addr().unwrap(), soon).unwrap();
-        assert!(!stream.answered());
         let error = stream.line(100).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let full = loop {

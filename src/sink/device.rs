@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::file::Timed;
 use super::url::Url;
-use super::{Delivered, Outcome, Part, Payload, Reason, Report};
+use super::{Delivered, Outcome, Payload, Reason};
 use crate::deadline::Deadline;
 
 const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
@@ -58,29 +58,6 @@ impl Write for Patient {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Passes on the first lines.
-struct Lines<'a> {
-    out: &'a mut dyn Write,
-    left: u32,
-}
-
-impl Write for Lines<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        for line in buf.split_inclusive(|&b| b == b'\n') {
-            if self.left == 0 {
-                break;
-            }
-            self.out.write_all(line)?;
-            self.left -= u32::from(line.ends_with(b"\n"));
-        }
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
@@ -138,28 +115,11 @@ pub fn pmsg(url: &Url, payload: &Payload<'_>, deadline: Deadline) -> Delivered {
     Ok(Outcome::Stored)
 }
 
-/// Writes the first lines of the summary, for the end of a serial log.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_short(report: &dyn Report, lines: u32, out: &mut dyn Write) -> io::Result<()> {
-    report.write(Part::Summary, &mut Lines { out, left: lines })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Part;
     use super::super::payload::tests::fake;
     use super::*;
-
-    #[test]
-    fn the_summary_is_cut_at_a_line() {
-        let mut out = Vec::new();
-        write_short(&fake(3), 1, &mut out).unwrap();
-        assert_eq!(out, b"panic: sysrq triggered crash\n");
-        out.clear();
-        write_short(&fake(3), 100, &mut out).unwrap();
-        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 2);
-    }
 
     #[test]
     fn what_survives_in_a_ring_is_the_summary() {

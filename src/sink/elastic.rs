@@ -55,6 +55,9 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
         json(object, out);
         out.extend(b":{");
         json_pair(key, value, out);
+        if object == "host" && !meta.domain.is_empty() {
+            json_pair("domain", &meta.domain, out);
+        }
         out.push(b'}');
     }
     out.extend(b",\"crash\":{");

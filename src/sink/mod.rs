@@ -11,7 +11,7 @@ mod batch;
 pub mod block;
 mod connect;
 pub mod delivery;
-pub mod device;
+mod device;
 mod elastic;
 mod file;
 mod ftp;
@@ -20,6 +20,7 @@ mod http;
 mod journal;
 mod json;
 mod loki;
+mod mqtt;
 mod name;
 mod netconsole;
 mod nfs;
@@ -29,6 +30,7 @@ mod program;
 mod raw;
 mod relp;
 mod sha256;
+mod smtp;
 mod ssh;
 mod syslog;
 mod target;
@@ -41,7 +43,7 @@ use std::io;
 
 pub use connect::resolve;
 pub use crashdmesg::printk::Record;
-pub use payload::{Attempt, Entry, Payload};
+pub use payload::{Attempt, Entry, Payload, TRAILER};
 pub use target::Target;
 
 /// How much of the report is delivered; a worker that died is tried again with less.

@@ -21,7 +21,7 @@ const SUMMARY_LEVEL: u8 = 2;
 const DEFAULT_LEVEL: u8 = 4;
 
 /// Stands before what was tried before, at the end of the text.
-const TRAILER: &str = "---- delivery ----";
+pub const TRAILER: &str = "---- delivery ----";
 
 /// The report as one target gets it.
 pub struct Payload<'a> {

@@ -7,8 +7,8 @@ use super::batch::{self, Format};
 use super::url::{Rules, Url};
 use super::{Attempt, Delivered, Meta, Part, Payload};
 use super::{
-    block, device, elastic, file, ftp, gelf, http, journal, loki, netconsole, nfs, otlp, program,
-    raw, relp, ssh, syslog, tftp,
+    block, device, elastic, file, ftp, gelf, http, journal, loki, mqtt, netconsole, nfs, otlp,
+    program, raw, relp, smtp, ssh, syslog, tftp,
 };
 use crate::deadline::Deadline;
 
@@ -34,6 +34,8 @@ enum Kind {
     Exec,
     Ssh,
     Nfs,
+    Mqtt,
+    Smtp,
 }
 
 /// What a scheme's URL looks like.
@@ -103,6 +105,8 @@ const SCHEMES: &[(&str, Kind, Form, &[&str])] = &[
         Form::Host,
         &["part", "timeout", "vers", "export"],
     ),
+    ("mqtt", Kind::Mqtt, Form::Host, &["part", "timeout"]),
+    ("smtp", Kind::Smtp, Form::Host, &["part", "timeout", "from"]),
     ("relp", Kind::Relp, Form::Host, &["part", "timeout"]),
     (
         "http",
@@ -207,6 +211,7 @@ impl Target {
             Kind::Exec => program::check(&url)?,
             Kind::Ssh => ssh::check(&url)?,
             Kind::Nfs => nfs::check(&url)?,
+            Kind::Smtp => smtp::check(&url)?,
             Kind::File | Kind::Block => file::check(&url)?,
             Kind::Console => device::check(&url)?,
             _ => {}
@@ -259,6 +264,8 @@ impl Target {
             Kind::Exec => program::exec(url, payload, deadline),
             Kind::Ssh => ssh::send(url, payload, deadline),
             Kind::Nfs => nfs::send(url, payload, deadline),
+            Kind::Mqtt => mqtt::send(url, payload, attempt, deadline),
+            Kind::Smtp => smtp::send(url, payload, attempt, deadline),
             Kind::File => file::send(url, payload, deadline),
             Kind::Block => block::send(url, payload, deadline),
             Kind::Pmsg => device::pmsg(url, payload, deadline),
