@@ -9,9 +9,13 @@ mod writer;
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crashdmesg::addr::PhysAddr;
+use crashdmesg::dump::{ReadAt, Vmcore};
+use crashdmesg::error::{At, Error, Result};
 use program::{Output, crashdmesg, is_installed, run};
 use writer::{Codec, Core, Kdump, PAGE};
 
@@ -582,4 +586,104 @@ fn a_symbol_table_serves_where_there_is_no_vmcoreinfo_at_all() {
     );
     let refused = run(crashdmesg(["--system-map"]).args([&stub, &poor]));
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+}
+
+/// A file, read by the library.
+struct OnDisk(File);
+
+impl ReadAt for OnDisk {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let truncated = Error::Truncated {
+            what: "file",
+            at: At::File(offset),
+            need: buf.len() as u64,
+            have: 0,
+        };
+        self.0.read_exact_at(buf, offset).map_err(|_| truncated)
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.0.metadata().ok().map(|metadata| metadata.len())
+    }
+}
+
+/// What QEMU says to monitor commands given to a machine that does not run, with `data` in its memory at 16 MiB.
+fn qemu(data: &Path, commands: &str) -> String {
+    let loader = format!("loader,file={},addr=0x1000000,force-raw=on", data.display());
+    let mut child = Command::new("qemu-system-x86_64")
+        .args([
+            "-S",
+            "-m",
+            "48",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-monitor",
+            "stdio",
+        ])
+        .args(["-device", &loader])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(commands.as_bytes()).unwrap();
+    stdin.write_all(b"quit\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn dumps_of_qemus_monitor_hold_the_memory_of_the_machine() {
+    if !is_installed("qemu-system-x86_64") {
+        return;
+    }
+    let dir = Dir::new();
+    // Text, noise and zeros, so that some pages are compressed and some are not.
+    let mut seed = 1_u32;
+    let data: Vec<u8> = (0..2_u32 << 20)
+        .map(|n| match n >> 14 & 3 {
+            0 => b"a line of text\n"[n as usize % 15],
+            1 => 0,
+            _ => {
+                seed = seed.wrapping_mul(1664525).wrapping_add(1013904223);
+                (seed >> 24) as u8
+            }
+        })
+        .collect();
+    let memory = dir.file("memory", &data);
+    let kinds = [
+        ("", "ELF"),
+        ("-p", "ELF"),
+        ("-z", "kdump-compressed version 6 with zlib"),
+        ("-l", "kdump-compressed version 6 with lzo"),
+        ("-s", "kdump-compressed version 6 with snappy"),
+    ];
+    let dump = |flag: &str| dir.0.join(format!("dump{flag}"));
+    let commands =
+        kinds.map(|(flag, _)| format!("dump-guest-memory {flag} {}\n", dump(flag).display()));
+    let said = qemu(&memory, &commands.concat());
+    let mut opened = 0;
+    for (flag, name) in kinds {
+        let path = dump(flag);
+        if fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 {
+            println!("SKIPPED: this QEMU makes no dump with {flag}");
+            continue;
+        }
+        opened += 1;
+        let identity = shown(&["--identify"], &[&path]);
+        assert!(identity.contains(name), "{flag}: {identity}");
+        assert!(identity.contains(", complete"), "{flag}: {identity}");
+        let file = OnDisk(File::open(&path).unwrap());
+        let sources: [&dyn ReadAt; 1] = [&file];
+        let vmcore = Vmcore::open(&sources).unwrap();
+        use crashdmesg::dump::PhysMem;
+        let mut read = vec![0x55; data.len()];
+        vmcore.read_phys(PhysAddr(0x100_0000), &mut read).unwrap();
+        assert!(read == data, "{flag}: the memory is another one");
+        let beyond = vmcore.read_phys(PhysAddr(0x1_0000_0000_0000), &mut [0]);
+        assert!(matches!(beyond, Err(Error::NotInDump { .. })), "{flag}");
+    }
+    assert!(opened >= 2, "{said}");
 }
