@@ -203,6 +203,9 @@ impl Prstatus {
             have: wide(desc.len()),
         };
         let pid = abi.endian.i32(desc, pid_at).ok_or(truncated)?;
+        // QEMU writes the CPU's number in the byte order of its host: seen on s390x, where 1 came as 0x1000000.
+        let swapped = abi.machine == Machine::S390 && pid & 0x00ff_ffff == 0;
+        let pid = if swapped { pid.swap_bytes() } else { pid };
         let raw = desc.get(reg_at..).ok_or(truncated)?;
         let words = raw
             .chunks_exact(abi.word.size())
@@ -228,5 +231,89 @@ fn register_count(machine: Machine) -> usize {
         Machine::Riscv => 32,
         Machine::Loongarch | Machine::Mips => 45,
         Machine::Other(_) => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `desc` of `len` bytes with `pr_pid` at `pid_at`, in which the word at `reg_at` and each behind it hold their
+    /// index.
+    fn desc(abi: Abi, len: usize, pid_at: usize, reg_at: usize) -> Vec<u8> {
+        let order = |bytes: &mut [u8]| {
+            if abi.endian == Endian::Little {
+                bytes.reverse();
+            }
+        };
+        let mut desc = vec![0; len];
+        desc[pid_at..pid_at + 4].copy_from_slice(&[0, 0, 4, 0xd2]);
+        order(&mut desc[pid_at..pid_at + 4]);
+        for (n, word) in desc[reg_at..].chunks_exact_mut(abi.word.size()).enumerate() {
+            *word.last_mut().unwrap() = u8::try_from(n).unwrap();
+            order(word);
+        }
+        desc
+    }
+
+    #[test]
+    fn the_registers_of_every_architecture_are_where_its_kernel_puts_them() {
+        use {Endian::*, Machine::*};
+        // The length of the note, and the registers in it, by architecture.
+        for (machine, endian, class, len, count) in [
+            (X86_64, Little, Word::W64, 336, 27),
+            (I386, Little, Word::W64, 144, 17),
+            (Aarch64, Little, Word::W64, 392, 34),
+            (Arm, Big, Word::W32, 148, 18),
+            (Ppc, Big, Word::W32, 268, 48),
+            (Ppc64, Little, Word::W64, 504, 48),
+            (S390, Big, Word::W64, 336, 18),
+            (Riscv, Little, Word::W64, 376, 32),
+            (Riscv, Little, Word::W32, 204, 32),
+            (Loongarch, Little, Word::W64, 480, 45),
+            (Mips, Big, Word::W32, 256, 45),
+            (Mips, Little, Word::W64, 480, 45),
+        ] {
+            let word = machine.word(class);
+            let abi = Abi {
+                machine,
+                endian,
+                word,
+            };
+            let (pid_at, reg_at) = match word {
+                Word::W64 => (32, 112),
+                Word::W32 => (24, 72),
+            };
+            let desc = desc(abi, len, pid_at, reg_at);
+            let status = Prstatus::parse(&desc, abi, At::File(0)).unwrap();
+            assert_eq!(status.pid, 1234, "{machine:?}");
+            assert!(status.regs.iter().copied().eq(0..count), "{machine:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_note_has_fewer_registers_or_is_refused() {
+        let abi = Abi {
+            machine: Machine::X86_64,
+            endian: Endian::Little,
+            word: Word::W64,
+        };
+        let desc = desc(abi, 336, 32, 112);
+        let cut = Prstatus::parse(&desc[..131], abi, At::File(0)).unwrap();
+        assert_eq!(cut.regs, [0, 1]);
+        let refused = Prstatus::parse(&desc[..111], abi, At::File(7));
+        assert!(matches!(refused, Err(Error::Truncated { .. })));
+    }
+
+    #[test]
+    fn the_number_of_a_cpu_in_the_wrong_byte_order_is_put_right_on_s390x() {
+        let abi = Abi {
+            machine: Machine::S390,
+            endian: Endian::Big,
+            word: Word::W64,
+        };
+        let mut desc = vec![0; 336];
+        desc[32] = 2;
+        assert_eq!(Prstatus::parse(&desc, abi, At::File(0)).unwrap().pid, 2);
     }
 }

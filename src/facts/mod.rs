@@ -235,7 +235,8 @@ impl<'k> Context<'k> {
 impl Facts {
     /// Reads what can be read. It cannot fail; what is missing is in `gaps`.
     pub fn collect(vmcore: &Vmcore<'_>, kernel: &Kernel<'_>) -> Self {
-        // A hypervisor's notes are in the order of its CPUs, and hold their numbers for pids.
+        // A hypervisor's notes are in the order of its CPUs, and hold their numbers for pids. On x86, it adds notes of
+        // its own.
         let mut all = vmcore.notes();
         let mut hypervisor = false;
         while let Some(note) = all.next() {
@@ -249,6 +250,12 @@ impl Facts {
                 break;
             }
         }
+        // Elsewhere it shows by those numbers, and by the time of a crash that no kernel wrote down.
+        let numbered = notes
+            .iter()
+            .zip(1..)
+            .all(|(note, number)| note.as_ref().is_ok_and(|registers| registers.pid == number));
+        hypervisor |= numbered && kernel.info().crash_time().is_none();
         Self::from_notes(&notes, hypervisor, kernel)
     }
 
