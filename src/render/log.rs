@@ -72,10 +72,20 @@ impl LineWriter {
     /// Those of `out`.
     pub fn write(&mut self, out: &mut dyn fmt::Write, record: &Record<'_>) -> fmt::Result {
         let minute = record.ts_ns.map(|ts| self.wall_ns(ts) / (60 * NS));
-        for line in record.text.split(|&byte| byte == b'\n') {
-            self.write_prefix(out, record, minute)?;
-            self.write_text(out, record, line)?;
-            out.write_char('\n')?;
+        match escape::plain(record.text) {
+            // Nearly every record: one line that needs no closer look.
+            Some(text) if !self.style.color => {
+                self.write_prefix(out, record, minute)?;
+                out.write_str(text)?;
+                out.write_char('\n')?;
+            }
+            _ => {
+                for line in record.text.split(|&byte| byte == b'\n') {
+                    self.write_prefix(out, record, minute)?;
+                    self.write_text(out, record, line)?;
+                    out.write_char('\n')?;
+                }
+            }
         }
         self.previous_ns = record.ts_ns.or(self.previous_ns);
         self.minute = minute.or(self.minute);
@@ -154,12 +164,16 @@ impl LineWriter {
                 out.write_str("+00:00")
             }
             TimeFormat::Reltime if self.minute == minute => {
-                let digits = Digits::new(since / NS);
-                out.write_char('[')?;
-                for _ in digits.as_str().len()..3 {
-                    out.write_char(' ')?;
-                }
-                write!(out, "+{}.{:06}]", digits.as_str(), since % NS / 1000)
+                // `[%+*.6f]`: four characters before the point.
+                let mut text = Backwards::new();
+                text.push(b']');
+                text.number(since % NS / 1000, 6, b'0');
+                text.push(b'.');
+                text.number(since / NS, 1, b' ');
+                text.push(b'+');
+                text.fill(12, b' ');
+                text.push(b'[');
+                out.write_str(text.as_str())
             }
             TimeFormat::Reltime => {
                 let d = date();
@@ -202,50 +216,64 @@ impl LineWriter {
     }
 }
 
-/// A number in decimal. The formatting machinery costs several times as much, and this runs for every line of a log.
-struct Digits {
-    buf: [u8; 20],
+/// Text with numbers in it, made from its end. The formatting machinery costs several times as much, and this runs for
+/// every line of a log.
+struct Backwards {
+    buf: [u8; 32],
     start: usize,
 }
 
-impl Digits {
-    fn new(mut value: u64) -> Self {
-        let mut digits = Digits {
-            buf: [b'0'; 20],
-            start: 20,
-        };
+impl Backwards {
+    fn new() -> Self {
+        let buf = [b' '; 32];
+        Backwards {
+            start: buf.len(),
+            buf,
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.start = self.start.saturating_sub(1);
+        if let Some(place) = self.buf.get_mut(self.start) {
+            *place = byte;
+        }
+    }
+
+    /// Puts a decimal in front, filled up to `width`.
+    fn number(&mut self, mut value: u64, width: usize, fill: u8) {
+        let end = self.start;
         loop {
-            digits.start = digits.start.saturating_sub(1);
-            if let Some(byte) = digits.buf.get_mut(digits.start) {
-                *byte = b'0'.wrapping_add(u8::try_from(value % 10).unwrap_or(0));
-            }
+            let digit = u8::try_from(value % 10).unwrap_or(0);
+            self.push(b'0'.wrapping_add(digit));
             value /= 10;
             if value == 0 {
-                return digits;
+                break;
             }
+        }
+        let filled = self.buf.len().saturating_sub(end).saturating_add(width);
+        self.fill(filled, fill);
+    }
+
+    /// Fills up to `len` bytes in all.
+    fn fill(&mut self, len: usize, fill: u8) {
+        while self.buf.len().saturating_sub(self.start) < len && self.start != 0 {
+            self.push(fill);
         }
     }
 
     fn as_str(&self) -> &str {
-        self.buf
-            .get(self.start..)
-            .and_then(|bytes| str::from_utf8(bytes).ok())
-            .unwrap_or_default()
-    }
-
-    fn write_padded(&self, out: &mut dyn fmt::Write, width: usize, fill: &str) -> fmt::Result {
-        for _ in self.as_str().len()..width {
-            out.write_str(fill)?;
-        }
-        out.write_str(self.as_str())
+        let bytes = self.buf.get(self.start..).unwrap_or_default();
+        str::from_utf8(bytes).unwrap_or_default()
     }
 }
 
 /// `%5lu.%06lu`: seconds and microseconds.
 pub(super) fn write_seconds(out: &mut dyn fmt::Write, ns: u64) -> fmt::Result {
-    Digits::new(ns / NS).write_padded(out, 5, " ")?;
-    out.write_char('.')?;
-    Digits::new(ns % NS / 1000).write_padded(out, 6, "0")
+    let mut text = Backwards::new();
+    text.number(ns % NS / 1000, 6, b'0');
+    text.push(b'.');
+    text.number(ns / NS, 5, b' ');
+    out.write_str(text.as_str())
 }
 
 /// Seconds with microseconds, as a number of JSON.
@@ -266,17 +294,16 @@ fn write_iso(out: &mut dyn fmt::Write, d: &Date, point: char, micros: u64) -> fm
 /// `[%6s]` of `T123` or `C0`, as a kernel with `CONFIG_PRINTK_CALLER` prints it.
 fn write_caller(out: &mut dyn fmt::Write, caller: Caller) -> fmt::Result {
     let (kind, id) = match caller {
-        Caller::Task(pid) => ("T", pid),
-        Caller::Cpu(cpu) => ("C", cpu),
+        Caller::Task(pid) => (b'T', pid),
+        Caller::Cpu(cpu) => (b'C', cpu),
     };
-    let digits = Digits::new(u64::from(id));
-    out.write_char('[')?;
-    for _ in digits.as_str().len()..5 {
-        out.write_char(' ')?;
-    }
-    out.write_str(kind)?;
-    out.write_str(digits.as_str())?;
-    out.write_char(']')
+    let mut text = Backwards::new();
+    text.push(b']');
+    text.number(u64::from(id), 1, b' ');
+    text.push(kind);
+    text.fill(7, b' ');
+    text.push(b'[');
+    out.write_str(text.as_str())
 }
 
 /// Facility times 8 plus level.

@@ -35,6 +35,8 @@ pub struct Cost {
     pub read: u64,
     /// System calls, when they were counted.
     pub syscalls: u64,
+    /// Nanoseconds on a CPU, which unlike the time of day does not depend on what else runs here.
+    pub cpu_ns: u64,
 }
 
 /// The program under test with these arguments.
@@ -157,6 +159,7 @@ pub fn measure(command: &mut Command, count_syscalls: bool) -> Option<(ExitStatu
         if event == PTRACE_EVENT_EXIT {
             cost.peak_kib = number(&format!("/proc/{pid}/status"), "VmHWM:");
             cost.read = number(&format!("/proc/{pid}/io"), "rchar:");
+            cost.cpu_ns = number(&format!("/proc/{pid}/schedstat"), "");
         }
         let is_syscall = signal == SIGTRAP | 0x80;
         stops += u64::from(is_syscall);
