@@ -1,6 +1,6 @@
 //! Whether the targets can be reached now, and from the address that the image has.
 
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -105,12 +105,12 @@ fn reach(host: &str, port: u16, stream: bool) -> Result<IpAddr, String> {
         let local = if stream {
             TcpStream::connect_timeout(&address, CONNECT).and_then(|stream| stream.local_addr())
         } else {
-            let any = if address.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
+            // As an address: a text would bring the resolver of libc into the binary, 400 KiB of it.
+            let any = match address {
+                SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+                SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
             };
-            UdpSocket::bind(any).and_then(|socket| {
+            UdpSocket::bind((any, 0)).and_then(|socket| {
                 socket.connect(address)?;
                 socket.local_addr()
             })
