@@ -27,6 +27,8 @@ use crate::report::write_log_title;
 /// What kept everything from being printed; what kept a part is a message and [`Exit::Incomplete`].
 pub fn print(dump: &Dump<'_>, options: &Options) -> Result<Exit, Failure> {
     let mut out = Output::open(options)?;
+    // Starting, opening and finding the log are over.
+    crate::sys::code::give_back();
     let written = dump.print(options, &mut out);
     out.finish(options, written)
 }
@@ -83,6 +85,7 @@ impl Dump<'_> {
             Show::Summary => self.print_summary(options, out),
             Show::Report => {
                 self.print_summary(options, out);
+                crate::sys::code::give_back();
                 return self.print_log(options, out);
             }
         }

@@ -8,6 +8,7 @@
 //! | `module.rs` | finit_module(2)                                              | drivers of the capture kernel         |
 //! | `socket.rs` | socket, bind, setsockopt, poll                               | netlink, packet sockets               |
 //! | `watchdog.rs`| ioctl(WDIOC_SETTIMEOUT)                                     | a hardware watchdog                   |
+//! | `code.rs`   | madvise(MADV_DONTNEED) on the program's own code             | resident memory                       |
 //! | `startup.rs`| mount, open before Rust's runtime starts                     | an image without /dev/null            |
 //!
 //! The C functions are declared here by hand, so that there is no dependency on a crate of bindings; numbers and
@@ -17,6 +18,7 @@
 use std::ffi::{CString, c_int};
 use std::io;
 
+pub mod code;
 pub mod module;
 pub mod mount;
 pub mod process;
