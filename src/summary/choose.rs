@@ -12,8 +12,9 @@
 
 use core::fmt;
 
-use super::events::{Class, Source, panic_message};
+use super::events::Class;
 use super::kind::Kind;
+use super::panics::{Source, panic_message};
 use super::report::Report;
 use super::scan::TextScan;
 

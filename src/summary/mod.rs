@@ -13,10 +13,14 @@
 
 mod choose;
 mod collect;
+mod detail;
 mod events;
 mod fault;
 mod frame;
+mod headline;
+mod identity;
 mod kind;
+mod panics;
 mod report;
 mod scan;
 mod signature;
@@ -153,7 +157,7 @@ impl TextSummary {
     pub fn panicked_in_memory(&mut self, message: Option<&str>) {
         if self.kind == Kind::None {
             (self.kind, self.why) = match message {
-                Some(message) => (events::panic_message(message).0, Why::MessageInMemory),
+                Some(message) => (panics::panic_message(message).0, Why::MessageInMemory),
                 None => (Kind::Panic, Why::PanicInMemory),
             };
         }
