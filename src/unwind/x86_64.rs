@@ -132,9 +132,11 @@ impl Unwinder<'_> {
             Kind::Undefined => self.over_hole(state, stacks),
             _ => self.follow(state, &entry, trust),
         };
+        let stuck =
+            |next: &State| !next.user && next.sp <= state.sp && stacks.same(state.sp, next.sp);
         let next = match next {
             // A frame that leads nowhere: perhaps the stack pointer is right, and the frame is not set up yet.
-            Ok(next) if !next.user && !self.plausible(&next) => self
+            Ok(next) if !next.user && (stuck(&next) || !self.plausible(&next)) => self
                 .repair_bp(state, &entry, stacks)
                 .or_else(|_| self.over_hole(state, stacks)),
             Err(_) => self.over_hole(state, stacks),
@@ -145,7 +147,7 @@ impl Unwinder<'_> {
             // The registers at the end of a kernel thread's stack, which never was in user space.
             return Err(End::Complete);
         }
-        if stacks.same(state.sp, next.sp) && next.sp <= state.sp && !next.user {
+        if stuck(&next) {
             return Err(End::Broken(Error::Invalid {
                 what: "the stack pointer",
                 at: At::Virt(state.sp),
