@@ -14,6 +14,8 @@
 //! | module | turns | into |
 //! |---|---|---|
 //! | [`dump`] | file offsets | physical memory and notes, from any container |
+//! | [`identify`] | a container | what kind of dump it is |
+//! | [`sysmap`] | a symbol table | VMCOREINFO, where a dump has none |
 //! | [`vmcoreinfo`] | the text note | symbols, sizes, offsets, numbers |
 //! | [`kernel`] | physical memory | the crashed kernel's virtual memory |
 //! | [`printk`] | virtual memory | log entries, one at a time |

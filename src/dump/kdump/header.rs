@@ -97,6 +97,10 @@ impl Header {
                 why: "no page size in any layout",
             });
         };
+        // QEMU writes the name of the emulated processor, whatever kernel runs on it.
+        if header.abi.machine == Machine::X86_64 && layout.word == Word::W32 {
+            header.abi.machine = Machine::I386;
+        }
         let mut sub = [0; SUB_HEADER_LEN];
         source.read_at(header.block_size, &mut sub)?;
         if raw.starts_with(b"KDUMP") {

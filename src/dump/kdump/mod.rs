@@ -18,7 +18,7 @@ use super::codec::{inflate, lzo, snappy, zstd};
 use super::note::NoteSpan;
 use super::{Abi, Facts, Machine, Notes, PhysMem, PhysRange, ReadAt, Segment, Source};
 use crate::addr::{PhysAddr, VirtAddr};
-use crate::bytes::{Endian, index, wide};
+use crate::bytes::{Endian, Word, index, wide};
 use crate::error::{At, Error, Result};
 use crate::limits;
 
@@ -114,7 +114,7 @@ impl<'s> Kdump<'s> {
             return Err(Error::Missing { key: "a dump" });
         };
         let span = |(offset, len)| NoteSpan { offset, len };
-        Ok(Kdump {
+        let mut dump = Kdump {
             notes: header.notes.map(span).into_iter().collect(),
             segments: kernel_map(&header).into_iter().collect(),
             source,
@@ -127,7 +127,26 @@ impl<'s> Kdump<'s> {
                 page_pfn: None,
             }),
             header,
-        })
+        };
+        if dump.holds_32_bit_kernel() {
+            dump.header.abi.machine = Machine::I386;
+            dump.header.abi.word = Word::W32;
+            dump.segments.clear();
+        }
+        Ok(dump)
+    }
+
+    /// Whether an x86_64 virtual machine ran a 32-bit kernel, by the addresses in VMCOREINFO: QEMU writes the headers of
+    /// the machine, not of the kernel.
+    fn holds_32_bit_kernel(&self) -> bool {
+        if self.header.abi.machine != Machine::X86_64 {
+            return false;
+        }
+        let text = self.vmcoreinfo().or_else(|_| self.notes().vmcoreinfo());
+        let text = text.unwrap_or_default();
+        let mut lines = text.split(|&byte| byte == b'\n');
+        let addr = lines.find_map(|line| line.strip_prefix(b"SYMBOL(swapper_pg_dir)="));
+        addr.is_some_and(|addr| addr.trim_ascii().len() <= 8)
     }
 
     /// What the headers say.

@@ -110,7 +110,7 @@ fn write(kind: Kind) -> Vec<u8> {
     }
     w.0.resize(BLOCK, 0);
     // phys_base, dump_level, split, start_pfn, end_pfn, vmcoreinfo, notes, eraseinfo, start, end, max_mapnr
-    let padded = !wide_word && kind.machine != "i686";
+    let padded = !wide_word && !matches!(kind.machine, "i686" | "x86_64");
     let places: [usize; 11] = match (wide_word, padded) {
         (true, _) => [0, 8, 12, 16, 24, 32, 40, 48, 80, 88, 96],
         (false, false) => [0, 4, 8, 12, 16, 20, 28, 32, 56, 64, 72],
@@ -483,4 +483,31 @@ fn ranks_are_right_beyond_the_first_window() {
     assert_eq!(bitmap.next_run(&file, 32_767, 100_000), Some((32_767, 1)));
     assert_eq!(bitmap.next_run(&file, 99_996, 100_000), None);
     assert_eq!(bitmap.next_run(&file, 1, 7), None);
+}
+
+#[test]
+fn a_32_bit_kernel_in_a_64_bit_virtual_machine_is_known() {
+    let narrow = Kind {
+        word: Word::W32,
+        ..X86_64
+    };
+    let files = [Slice(write(narrow))];
+    let dump = open(&files).unwrap();
+    assert_eq!(
+        (dump.abi().machine, dump.abi().word),
+        (Machine::I386, Word::W32)
+    );
+    assert!(dump.vmcoreinfo().is_ok(), "the packed sub header");
+    // With memory above 4 GiB even the headers are those of x86_64.
+    let mut file = write(X86_64);
+    let text = b"SYMBOL(swapper_pg_dir)=c1a5e000\n";
+    file[2 * BLOCK..2 * BLOCK + text.len()].copy_from_slice(text);
+    file[BLOCK + 40] = text.len() as u8;
+    let files = [Slice(file)];
+    let dump = open(&files).unwrap();
+    assert_eq!(
+        (dump.abi().machine, dump.abi().word),
+        (Machine::I386, Word::W32)
+    );
+    assert!(dump.segments().is_empty());
 }
