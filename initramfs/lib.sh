@@ -139,12 +139,14 @@ compressor() {
     fi
 }
 
-# pack METHOD <IN >OUT, with nothing of the time or the machine in it. The kernel's xz decoder knows crc32 alone.
+# pack METHOD <IN >OUT, with nothing of the time or the machine in it. The kernel's xz decoder knows crc32 alone. Windows
+# are small: the kernel allocates one before there is any room to spare, and the usual 8 MiB of zstd -19 (xz -9: 64 MiB)
+# is what an 80 MiB capture kernel dies of.
 pack() {
     case $1 in
     none) cat ;;
     gzip) gzip -9nc ;;
-    zstd) need_tool zstd zstd "zstd compression"; zstd -19 -qc --single-thread ;;
-    xz) need_tool xz xz-utils "xz compression"; xz -9e -T1 --check=crc32 -c ;;
+    zstd) need_tool zstd zstd "zstd compression"; zstd -19 --zstd=wlog=17 -qc --single-thread ;;
+    xz) need_tool xz xz-utils "xz compression"; xz --lzma2=preset=9e,dict=512KiB -T1 --check=crc32 -c ;;
     esac
 }
