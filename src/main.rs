@@ -23,7 +23,7 @@ mod report;
 mod saved;
 mod sink;
 mod sources;
-#[allow(dead_code, unsafe_code)]
+#[allow(unsafe_code)]
 mod sys;
 
 use extract::{Exit, Failure, with_dump, with_vmcore};

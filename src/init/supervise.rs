@@ -1,10 +1,9 @@
 //! Steps as children: whatever a step does, PID 1 goes on when it ends or when its time is over.
 //!
-//! Each step is this same program started again with `--step NAME`, in a process group of its own. It may crash, hang
-//! in the kernel where not even SIGKILL reaches it, or be killed for its memory; the supervisor waits, feeds the
-//! watchdog, notes how low the memory gets, and takes the children that end.
+//! Each step is this same program started again with `--step NAME`. It may crash, hang in the kernel where not even
+//! SIGKILL reaches it, or be killed for its memory; the supervisor waits, feeds the watchdog, notes how low the memory
+//! gets, and takes the children that end. When a step is over, everything it left behind is killed.
 
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::memory::LowWater;
 use super::progress::Progress;
 use super::watchdog::Watchdog;
 use crate::deadline::Deadline;
-use crate::sys::process::{ChildSignal, End, kill_group, reap};
+use crate::sys::process::{ChildSignal, End, kill_everybody_else, reap};
 
 /// How often the supervisor looks around when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -77,7 +76,6 @@ impl Supervisor {
             command
                 .arg("--step")
                 .args(step)
-                .process_group(0)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null());
             if let Some(console) = progress.console() {
@@ -92,25 +90,23 @@ impl Supervisor {
     }
 
     fn wait_for(&mut self, child: u32, limit: Deadline, oom_kills_before: u64) -> Outcome {
-        loop {
+        let end = loop {
             match self.look_around(child) {
-                Some(End::Code(code)) => {
-                    // What it started and left behind has no reason to live.
-                    let _ = kill_group(child);
-                    return Outcome::Exited(code);
-                }
-                Some(End::Signal(9)) if super::memory::oom_kills() > oom_kills_before => {
-                    return Outcome::OutOfMemory;
-                }
-                Some(End::Signal(signal)) => {
-                    let _ = kill_group(child);
-                    return Outcome::Killed(signal);
-                }
-                None if limit.passed() => break,
+                Some(end) => break Some(end),
+                None if limit.passed() => break None,
                 None => self.sleep(limit.left().min(TICK)),
             }
+        };
+        // The step, if its time is over, and whatever it started and left behind: nothing of it has a reason to live.
+        let _ = kill_everybody_else();
+        match end {
+            Some(End::Code(code)) => return Outcome::Exited(code),
+            Some(End::Signal(9)) if super::memory::oom_kills() > oom_kills_before => {
+                return Outcome::OutOfMemory;
+            }
+            Some(End::Signal(signal)) => return Outcome::Killed(signal),
+            None => {}
         }
-        let _ = kill_group(child);
         let patience = Deadline::after(KILL_LIMIT);
         while self.look_around(child).is_none() && !patience.passed() {
             self.sleep(patience.left().min(TICK));

@@ -48,7 +48,6 @@ unsafe extern "C" {
     fn sigtimedwait(set: *const SigSet, info: *mut c_void, timeout: *const Timespec) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     safe fn kill(pid: c_int, signal: c_int) -> c_int;
-    safe fn setsid() -> c_int;
 }
 
 /// Waits for the ends of children. Blocks `SIGCHLD` for as long as the process lives.
@@ -128,12 +127,15 @@ pub fn kill_group(leader: u32) -> io::Result<()> {
     check(kill(-pid, SIGKILL)).map(drop)
 }
 
-/// Starts a new session, so that a shell can have the console for itself.
+/// Kills every process but this one. For init alone, whose machine it is.
 ///
 /// # Errors
-/// `EPERM` when the process leads a group already.
-pub fn new_session() -> io::Result<()> {
-    check(setsid()).map(drop)
+/// `EPERM` for everybody else; `ESRCH` when nobody is left.
+pub fn kill_everybody_else() -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    check(kill(-1, SIGKILL)).map(drop)
 }
 
 #[cfg(test)]
@@ -152,5 +154,6 @@ mod tests {
     fn everybody_and_oneself_cannot_be_killed_as_a_group() {
         assert!(kill_group(0).is_err());
         assert!(kill_group(1).is_err());
+        assert!(kill_everybody_else().is_err());
     }
 }
