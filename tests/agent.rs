@@ -216,3 +216,20 @@ fn modules_that_are_missing_or_broken_are_told_and_passed_over() {
         .said("modules: 0 loaded, 2 failed");
     end.rebooted_within(SOON);
 }
+
+#[test]
+fn a_target_that_has_the_report_does_not_get_it_again() {
+    needs_namespaces!();
+    let (good, received) = collector();
+    let (url, _listener) = deaf();
+    let more = format!("send = {url}\ndeadline = 60\ntimeout = 1\nretries = 0");
+    let machine = Machine::new(&config(&good, &more)).boot();
+    machine.wait_for(&format!("{good} sent"));
+    signal(machine.process(&["--step", "worker", "full"]), "KILL");
+    let end = machine.end(SOON);
+    end.said("worker (full) killed by signal 9")
+        .rebooted_within(SOON);
+    assert_eq!(end.console.matches(&good).count(), 1, "{}", end.console);
+    end.said("report: delivered");
+    assert!(received.join().unwrap().contains("no report of the crash"));
+}

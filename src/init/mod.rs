@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+mod delivered;
 mod finish;
 mod memory;
 mod modules;
@@ -273,7 +274,7 @@ fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progre
         match supervisor.run(&step, limit, progress) {
             Outcome::Exited(code) => {
                 return progress.say(match code {
-                    code if code == Exit::Done as u8 => "report: delivered",
+                    code if code == Exit::Done as u8 || delivered::any() => "report: delivered",
                     code if code == Exit::Unreadable as u8 => {
                         "report: none, the collectors know why"
                     }
@@ -286,7 +287,10 @@ fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progre
             }
         }
     }
-    progress.say("report: NOT delivered");
+    progress.say(match delivered::any() {
+        true => "report: delivered, not to all targets",
+        false => "report: NOT delivered",
+    });
 }
 
 /// What is left until a deadline, in whole seconds, for an argument.

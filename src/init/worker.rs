@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::VMCORE;
 use super::memory::peak_resident_kib;
 use super::notice::Notice;
 use super::progress::Progress;
+use super::{VMCORE, delivered};
 use crate::cli::Options;
 use crate::config::{self, Config};
 use crate::extract::{Exit, Failure, with_dump};
@@ -67,8 +67,11 @@ pub fn run(attempt: Attempt, seconds: u64, why: &str, progress: &mut Progress) -
     let config = config::of_capture_kernel().config();
     let config = Config {
         deadline: Duration::from_secs(seconds),
-        ..config
+        ..delivered::without(config)
     };
+    if config.send.is_empty() && delivered::any() {
+        return Exit::Done;
+    }
     let exit = match attempt {
         Attempt::Notice => notice(why, &config, progress),
         _ => deliver(attempt, &config, progress).unwrap_or_else(|failure| {
@@ -107,19 +110,21 @@ fn deliver(attempt: Attempt, config: &Config, progress: &mut Progress) -> Result
             Attempt::Full => DumpReport::new(dump, &config),
             _ => DumpReport::from_log(dump, &config),
         };
-        let exit = report::send_to(&report, &config, &mut |line| {
-            progress.say(&format!("report: {line}"))
-        })?;
+        let exit = report::send_to(&report, &config, &mut |line| say(line, &config, progress))?;
         show(&report, lines, progress);
         Ok(exit)
     })
 }
 
+/// Says a line of the delivery, and notes the target that has the report now.
+fn say(line: &str, config: &Config, progress: &mut Progress) {
+    delivered::note(line, config);
+    progress.say(&format!("report: {line}"));
+}
+
 fn notice(why: &str, config: &Config, progress: &mut Progress) -> Exit {
     let notice = Notice::new(why, &host(config).unwrap_or_default());
-    let exit = report::send_to(&notice, config, &mut |line| {
-        progress.say(&format!("report: {line}"))
-    });
+    let exit = report::send_to(&notice, config, &mut |line| say(line, config, progress));
     show(&notice, config.console_lines, progress);
     // Delivered or not, it is not what was wanted.
     exit.map_or(Exit::NotDelivered, |exit| {

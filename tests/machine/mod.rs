@@ -135,13 +135,14 @@ impl Drop for Machine {
             "etc/crashdmesg.conf",
             "etc/resolv.conf",
             "etc/hosts",
+            "run/crashdmesg.delivered",
             "etc/crashdmesg.modules",
             "bin/true",
             "bin/sh",
         ] {
             let _ = fs::remove_file(self.root.join(file));
         }
-        for dir in ["etc", "bin", ""] {
+        for dir in ["etc", "bin", "run", ""] {
             let _ = fs::remove_dir(self.root.join(dir));
         }
     }
