@@ -347,7 +347,7 @@ fn a_third_of_all_packets_lost_does_not_lose_a_tftp_transfer() {
 fn a_third_of_all_packets_lost_is_slow_but_right_over_tcp() {
     let server = "socat -u TCP-LISTEN:6969,fork OPEN:out,creat,trunc";
     let url = "tcp://10.99.0.1:6969";
-    if let Some((output, scratch)) = through_loss(LOSE_A_THIRD, server, url, "50") {
+    if let Some((output, scratch)) = through_loss(LOSE_A_THIRD, server, url, "12") {
         // Loss can also outlast the time: then it must say so.
         if output.code == Some(0) {
             expect(&output, "sent");
@@ -365,6 +365,17 @@ fn a_path_that_swallows_large_packets_ends_in_time() {
     if let Some((output, _)) = through_loss("meta length '>' 1000", server, url, "3") {
         expect_failure(&output, "deadline");
         assert!(output.elapsed < Duration::from_secs(4) + SLACK);
+    }
+}
+
+#[test]
+fn probing_finds_the_largest_packet_that_passes() {
+    // What the program sets as init; here it is the namespace that has it.
+    let server = "echo 1 >/proc/sys/net/ipv4/tcp_mtu_probing; socat -u TCP-LISTEN:6969,fork OPEN:out,creat,trunc";
+    let url = "tcp://10.99.0.1:6969";
+    if let Some((output, scratch)) = through_loss("meta length '>' 1300", server, url, "30") {
+        expect(&output, "sent");
+        assert!(scratch.read("out").ends_with(&last_line()));
     }
 }
 

@@ -6,17 +6,22 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::url::Url;
 use super::{Failure, Reason};
 use crate::deadline::Deadline;
+use crate::sys::socket::unsent;
 
 /// Longest a single address may keep us when a name has several.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Longest wait for the peer's side of a clean end.
 const FINISH: Duration = Duration::from_secs(5);
+
+/// How often the kernel is asked whether all is acknowledged.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Most a peer may say after we said everything.
 const FAREWELL: usize = 64 << 10;
@@ -177,21 +182,30 @@ impl Stream {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Says that we are done and waits for the peer to say so too.
+    /// Says that we are done and waits for the peer to say so too. On a slow path the kernel may still have a lot to
+    /// send, so the wait for the peer begins when all is acknowledged.
     ///
     /// # Errors
     /// It did not, or reset the connection: nobody knows how much it has read.
     pub fn finish(mut self) -> io::Result<()> {
         self.end()?;
-        self.deadline = self.deadline.within(FINISH);
+        let end = self.deadline;
+        let mut last = end;
         let mut heard = 0;
         loop {
-            match self.fill()? {
-                0 => return Ok(()),
-                more => heard += more,
+            self.deadline = last.within(LOOK);
+            match self.fill() {
+                Ok(0) => return Ok(()),
+                Ok(more) => heard += more,
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+                Err(error) if last.passed() => return Err(error),
+                Err(_) => {}
             }
             if heard > FAREWELL {
                 return Err(too_long());
+            }
+            if last == end && unsent(self.socket.as_fd()).unwrap_or(0) == 0 {
+                last = end.within(FINISH);
             }
         }
     }

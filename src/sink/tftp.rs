@@ -43,6 +43,9 @@ const HASTE: Duration = Duration::from_millis(30);
 /// How long one packet is sent again and again; no server waits longer.
 const SILENCE: Duration = Duration::from_secs(12);
 
+/// How long the first large packet is: when the request got through and this does not, its size may be the reason.
+const SILENCE_OF_FIRST: Duration = Duration::from_secs(4);
+
 struct Transfer {
     socket: UdpSocket,
     /// The server, and once it has answered the port it answered from.
@@ -72,7 +75,10 @@ impl Transfer {
     ) -> Result<T, Failure> {
         let mut patience = self.patience;
         let most = patience.saturating_mul(PATIENCE_GROWTH).min(PATIENCE.1);
-        let silence = self.deadline.within(SILENCE);
+        let silence = self.deadline.within(match self.number {
+            1 if self.block > PLAIN_BLOCK => SILENCE_OF_FIRST,
+            _ => SILENCE,
+        });
         let mut is_first = true;
         while !silence.passed() {
             let sent = Instant::now();

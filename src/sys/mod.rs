@@ -6,7 +6,7 @@
 //! | `process.rs`| sigprocmask, sigtimedwait, waitpid, kill                     | a supervisor that waits with a limit  |
 //! | `reboot.rs` | sync, reboot(2)                                              | the final action                      |
 //! | `module.rs` | finit_module(2)                                              | drivers of the capture kernel         |
-//! | `socket.rs` | socket, bind, setsockopt, poll                               | netlink, packet sockets               |
+//! | `socket.rs` | socket, bind, setsockopt, poll, ioctl(SIOCOUTQ)              | netlink, packet sockets; a clean end  |
 //! | `watchdog.rs`| ioctl(WDIOC_SETTIMEOUT)                                     | a hardware watchdog                   |
 //! | `code.rs`   | madvise(MADV_DONTNEED) on the program's own code             | resident memory                       |
 //! | `startup.rs`| mount, open before Rust's runtime starts                     | an image without /dev/null            |

@@ -26,6 +26,14 @@ const SOCK_CLOEXEC: c_int = if IS_SPARC { 0x40_0000 } else { 0o2_000_000 };
 const SOL_SOCKET: c_int = if IS_MIPS || IS_SPARC { 0xffff } else { 1 };
 const SO_BINDTODEVICE: c_int = if IS_SPARC { 0x0d } else { 25 };
 const POLLIN: c_short = 1;
+/// `SIOCOUTQ` is `TIOCOUTQ`, the oldest of terminal requests, which some architectures number their own way.
+const SIOCOUTQ: c_ulong = if IS_MIPS {
+    0x7472
+} else if IS_SPARC || cfg!(any(target_arch = "powerpc", target_arch = "powerpc64")) {
+    0x4004_7473
+} else {
+    0x5411
+};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -40,6 +48,7 @@ unsafe extern "C" {
     fn bind(fd: c_int, address: *const c_void, len: c_uint) -> c_int;
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: c_uint)
     -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout_ms: c_int) -> c_int;
 }
 
@@ -56,6 +65,17 @@ pub fn open(family: i32, protocol: i32, address: &[u8]) -> io::Result<File> {
     // SAFETY: the kernel copies `len` bytes from a slice of that length and checks them against the family.
     check(unsafe { bind(fd.as_raw_fd(), address.as_ptr().cast(), len) })?;
     Ok(File::from(fd))
+}
+
+/// Bytes written to a stream socket that the peer's kernel has not acknowledged (`SIOCOUTQ`).
+///
+/// # Errors
+/// The kernel's.
+pub fn unsent(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the request writes one C int, which lives until the call returns.
+    check(unsafe { ioctl(fd.as_raw_fd(), SIOCOUTQ, &raw mut bytes) })?;
+    Ok(bytes.unsigned_abs())
 }
 
 /// Restricts a socket to one interface (`SO_BINDTODEVICE`), addresses or none.
