@@ -5,6 +5,7 @@ _crashdmesg() {
     -l | --level) COMPREPLY=($(compgen -W 'emerg alert crit err warn notice info debug' -- "$cur")); return ;;
     --time-format) COMPREPLY=($(compgen -W 'ctime iso delta reltime notime raw' -- "$cur")); return ;;
     --final) COMPREPLY=($(compgen -W 'reboot poweroff halt shell continue' -- "$cur")); return ;;
+    --system-map) COMPREPLY=($(compgen -f -- "$cur")); return ;;
     --report) COMPREPLY=($(compgen -W 'full log summary' -- "$cur")); return ;;
     esac
     if [[ $cur == -* ]]; then
