@@ -74,7 +74,7 @@ impl AddressSpace {
             Machine::Ppc => {
                 AddressSpace::Lowmem(Lowmem::guess(info, segments, PhysAddr(0), guess)?)
             }
-            Machine::Ppc64 => only.map(|()| AddressSpace::Ppc64(Ppc64::new(info)))?,
+            Machine::Ppc64 => only.map(|()| AddressSpace::Ppc64(Ppc64::new(info, segments)))?,
             Machine::S390 => only.map(|()| AddressSpace::S390x(S390x::new(info, segments)))?,
             Machine::Loongarch => {
                 only.map(|()| AddressSpace::Loongarch(Loongarch::new(info, abi.word)))?
