@@ -129,8 +129,8 @@ impl Report {
             self.powerpc(line, trimmed);
             return true;
         }
-        // Arm prints its frames without a first line, until 6.10.
-        if self.frames.is_empty() && Frame::callee(trimmed).is_some() {
+        // Arm until 6.10 and riscv after the registers of an oops print their frames without a first line.
+        if self.frames.is_empty() && (is_bare_frame(trimmed) || Frame::callee(trimmed).is_some()) {
             self.in_trace = true;
         }
         self.in_trace && self.trace_line(trimmed)
@@ -357,4 +357,12 @@ impl Report {
             self.set_ip(line, place);
         }
     }
+}
+
+/// True for `[<ffffffff803bcb84>] func+0x4/0x38`.
+fn is_bare_frame(text: &str) -> bool {
+    let place = Some(text)
+        .filter(|text| text.starts_with("[<"))
+        .and_then(Place::parse);
+    place.is_some_and(|place| place.size.is_some())
 }

@@ -173,6 +173,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
                 Precursor,
             ),
             h("Internal error: Oops - BUG", Bug, Die),
+            h("Internal error: Oops - BRK", Bug, Die),
             h("Internal error: Oops - BTI", Bti, Die),
             h("Internal error: Oops - FPAC", PointerAuth, Die),
             h("Internal error: Oops - CFI", Cfi, Die),
