@@ -68,18 +68,18 @@ pub(super) fn panicked(context: &Context<'_>) -> Result<Option<u32>> {
     Ok(cpu.filter(|&cpu| cpu < limits::CPUS))
 }
 
-/// The registers that each CPU saved, by its number. `notes` are those of the dump.
+/// The registers that each CPU saved, by its number, and whether their pids are pids. `notes` are those of the dump.
 pub(super) fn registers(
     context: &Context<'_>,
     notes: &[Result<Prstatus>],
     hypervisor: bool,
     online: &[u32],
-) -> Vec<(u32, Prstatus)> {
+) -> (Vec<(u32, Prstatus)>, bool) {
     let count = count(context).unwrap_or(0);
     let own = (0..count).filter_map(|cpu| Some((cpu, saved(context, cpu).ok()??)));
     let own: Vec<(u32, Prstatus)> = own.collect();
-    if !own.is_empty() && !hypervisor {
-        return own;
+    if !own.is_empty() {
+        return (own, true);
     }
     // As many notes as CPUs were online are theirs, in order. Else count: hypervisors write one for each CPU.
     let ordered = online.len() == notes.len() && !hypervisor;
@@ -91,7 +91,7 @@ pub(super) fn registers(
         };
         Some((cpu, note.clone().ok()?))
     });
-    numbered.collect()
+    (numbered.collect(), !hypervisor)
 }
 
 /// What a CPU saved in its `crash_notes` buffer; `None` when it saved nothing.

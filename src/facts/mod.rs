@@ -269,8 +269,8 @@ impl Facts {
         facts.panic_cpu = facts.fact("panic CPU", cpus::panicked(&context)).flatten();
         facts.collect_modules(&context);
         let members = tasks::Members::new(&context);
-        let registers = cpus::registers(&context, notes, hypervisor, &online);
-        facts.collect_cpus(&context, &members, &online, &registers, hypervisor);
+        let (registers, pids) = cpus::registers(&context, notes, hypervisor, &online);
+        facts.collect_cpus(&context, &members, &online, &registers, pids);
         facts.collect_tasks(&context, &members);
         facts.collect_traces(&context, &registers);
         facts
@@ -328,7 +328,7 @@ impl Facts {
         members: &Result<tasks::Members>,
         online: &[u32],
         registers: &[(u32, Prstatus)],
-        hypervisor: bool,
+        pids: bool,
     ) {
         let mut numbers: Vec<u32> = online.to_vec();
         numbers.extend(registers.iter().map(|(cpu, _)| *cpu));
@@ -356,7 +356,7 @@ impl Facts {
             self.cpus.push(Cpu {
                 number,
                 task,
-                pid: saved.map(|saved| saved.pid).filter(|_| !hypervisor),
+                pid: saved.map(|saved| saved.pid).filter(|_| pids),
                 irqs_off: saved.and_then(|saved| irqs_off(context.kernel.abi().machine, saved)),
                 trace: None,
             });
@@ -396,7 +396,8 @@ impl Facts {
         };
         let modules = self.modules.clone().unwrap_or_default();
         let code = Code::new(context.kernel, kallsyms, &modules);
-        let unwinder = Unwinder::new(context.kernel, &code, traces::orc_bounds(context));
+        let mut unwinder = Unwinder::new(context.kernel, &code, traces::orc_bounds(context));
+        unwinder.stackframe = context.offset("pt_regs.stackframe").ok();
         if let Some(why) = unwinder.no_orc {
             self.gap("exact backtraces (ORC)", why);
         }

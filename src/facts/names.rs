@@ -96,6 +96,7 @@ pub(super) const LAYOUTS: &[&str] = &[
     "module_memory.size",
     "pcpu_hot.hardirq_stack_ptr",
     "pglist_data.node_present_pages",
+    "pt_regs.stackframe",
     "rq.clock",
     "rq.curr",
     "signal_struct.thread_head",

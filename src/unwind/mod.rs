@@ -26,7 +26,7 @@ mod scan;
 mod symbols;
 mod x86_64;
 
-use frame_pointer::Chain;
+use frame_pointer::{Chain, Step};
 use orc::Orc;
 pub use symbols::Code;
 
@@ -220,6 +220,8 @@ pub struct Unwinder<'a> {
     orc: Option<Orc<'a>>,
     /// Why there is no ORC, where there should be one.
     pub no_orc: Option<Error>,
+    /// Where `struct pt_regs` has its frame record (arm64).
+    pub stackframe: Option<u64>,
 }
 
 impl<'a> Unwinder<'a> {
@@ -230,6 +232,7 @@ impl<'a> Unwinder<'a> {
             code,
             orc: None,
             no_orc: None,
+            stackframe: None,
         };
         if kernel.abi().machine == Machine::X86_64 {
             let orc = bounds.and_then(|b| Orc::new(kernel, b.ips, b.ips_end, b.entries, b.header));
@@ -274,7 +277,7 @@ impl<'a> Unwinder<'a> {
             pc,
             sp,
             frame,
-            link: None,
+            ..Chain::default()
         };
         self.chain(chain, stacks)
     }
@@ -324,16 +327,13 @@ impl<'a> Unwinder<'a> {
 
     fn chain(&self, mut chain: Chain, stacks: &Stacks) -> Trace {
         let mut frames: Vec<Frame> = Vec::new();
-        let mut exact = true;
         loop {
-            if !self.code.is_text(chain.pc.wrapping_sub(u64::from(!exact))) {
-                let end = if chain.frame.0 == 0 || chain.pc.0 == 0 {
+            let Chain { pc, sp, exact, .. } = chain;
+            if !self.code.is_text(pc.wrapping_sub(u64::from(!exact))) {
+                let end = if exact && frames.is_empty() {
+                    End::User { pc, sp }
+                } else if chain.frame.0 == 0 || pc.0 == 0 {
                     End::Complete
-                } else if exact {
-                    End::User {
-                        pc: chain.pc,
-                        sp: chain.sp,
-                    }
                 } else {
                     End::Broken(Error::Missing {
                         key: "a return address in the frame",
@@ -341,40 +341,32 @@ impl<'a> Unwinder<'a> {
                 };
                 return Trace { frames, end };
             }
-            let trust = if exact {
+            let trust = if exact || frames.is_empty() {
                 Trust::Registers
             } else {
                 Trust::FramePointer
             };
-            frames.push(self.frame(chain.pc, chain.sp, exact, trust, stacks));
+            frames.push(self.frame(pc, sp, exact, trust, stacks));
             if frames.len() >= limits::FRAMES {
                 return too_long(frames);
             }
-            let next = match chain.step(self.kernel) {
-                Ok(next) => next,
-                Err(_) if chain.frame.0 == 0 => {
-                    return Trace {
-                        frames,
-                        end: End::Complete,
-                    };
-                }
+            let next = match chain.step(self.kernel, self.stackframe) {
+                Ok(Step::Caller(next)) => next,
+                Ok(Step::End(end)) => return Trace { frames, end },
                 Err(error) => {
-                    return Trace {
-                        frames,
-                        end: End::Broken(error),
-                    };
+                    let end = End::Broken(error);
+                    return Trace { frames, end };
                 }
             };
             // A function that has not yet saved its return address has it in the link register.
             if let Some(link) = chain.link.take()
                 && link != next.pc
                 && self.code.is_text(link.wrapping_sub(1))
-                && self.code.function(link) != self.code.function(chain.pc)
+                && self.code.function(link) != self.code.function(pc)
             {
-                frames.push(self.frame(link, chain.sp, false, Trust::Scan, stacks));
+                frames.push(self.frame(link, sp, false, Trust::Scan, stacks));
             }
             chain = next;
-            exact = false;
         }
     }
 }
@@ -686,11 +678,6 @@ mod tests {
             put(&mut image, STACK + 0x100, STACK + 0x200, f(4) + 4);
             put(&mut image, STACK + 0x200, STACK + 0x300, f(5) + 4);
             put(&mut image, STACK + 0x300, STACK + 0x300, f(6) + 4);
-            // Only x86_64 and the like translate this image's addresses by its program header.
-            let segments_serve = image.kernel().read_u8(VirtAddr(STACK)).is_ok();
-            if !segments_serve {
-                continue;
-            }
             let kernel = image.kernel();
             let kallsyms = Kallsyms::locate(&kernel, &["_etext"]).unwrap();
             let code = Code::new(&kernel, &kallsyms, &[]);
