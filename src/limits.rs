@@ -114,6 +114,9 @@ pub const ORC_ENTRIES: u32 = 4_000_000;
 /// Most frames of a backtrace.
 pub const FRAMES: usize = 64;
 
+/// Most return addresses that are taken from the stack of a CPU without registers.
+pub const LEFTOVERS: usize = 32;
+
 /// Places in the code, and ORC entries, that are remembered.
 pub const RECENT_PLACES: usize = 128;
 

@@ -421,14 +421,13 @@ impl Facts {
             let Some(cpu) = self.cpus.get(place) else {
                 continue;
             };
-            let Some((_, saved)) = registers.iter().find(|(number, _)| *number == cpu.number)
-            else {
-                failed = Some(Error::Missing {
-                    key: "the registers of a CPU",
-                });
-                continue;
+            let saved = registers.iter().find(|(number, _)| *number == cpu.number);
+            let task = cpu.task.as_ref();
+            let trace = match saved {
+                Some((_, saved)) => traces::of_cpu(context, &unwinder, cpu.number, task, saved),
+                // It did not answer when it was told to stop: of all CPUs the one to ask about.
+                None => traces::of_silent_cpu(context, &unwinder, task),
             };
-            let trace = traces::of_cpu(context, &unwinder, cpu.number, cpu.task.as_ref(), saved);
             match trace.and_then(|trace| self.keep(trace)) {
                 Ok(kept) => {
                     if let Some(cpu) = self.cpus.get_mut(place) {

@@ -102,6 +102,19 @@ pub(super) fn of_cpu(
     unwinder.running(&registers.regs, &stacks)
 }
 
+/// What the stack of a task tells that ran on a CPU which saved no registers. An idle task's stack tells nothing.
+pub(super) fn of_silent_cpu(
+    context: &Context<'_>,
+    unwinder: &Unwinder<'_>,
+    task: Option<&Task>,
+) -> Result<Trace> {
+    let mut stacks = Stacks::default();
+    if let Some(task) = task.filter(|task| task.pid != 0) {
+        add_task_stack(context, &mut stacks, task);
+    }
+    unwinder.leftovers(&stacks)
+}
+
 /// The backtrace of a task that sleeps.
 pub(super) fn of_task(
     context: &Context<'_>,

@@ -282,6 +282,41 @@ impl<'a> Unwinder<'a> {
         self.chain(chain, stacks)
     }
 
+    /// What looks like return addresses on a task's stack, for a CPU that saved no registers: the outermost first
+    /// found, so that what is on top of the stack now, and not what calls left behind, is kept. x86_64 only.
+    ///
+    /// # Errors
+    /// `Missing` when there is nothing of the kind.
+    pub fn leftovers(&self, stacks: &Stacks) -> Result<Trace> {
+        let task = stacks.known.iter().find(|(kind, ..)| *kind == Stack::Task);
+        let missing = Error::Missing {
+            key: "the registers of a CPU",
+        };
+        let &(_, start, end) = task.ok_or(missing)?;
+        if self.kernel.abi().machine != Machine::X86_64 {
+            return Err(missing);
+        }
+        let mut frames = Vec::new();
+        let mut slot = end.wrapping_sub(8);
+        while slot >= start && frames.len() < limits::LEFTOVERS {
+            let Ok(pc) = self.kernel.read_u64(slot) else {
+                break;
+            };
+            let pc = VirtAddr(pc);
+            if scan::call_before(self.kernel, self.code, pc).is_some() {
+                let sp = slot.wrapping_add(8);
+                frames.push(self.frame(pc, sp, false, Trust::Scan, stacks));
+            }
+            slot = slot.wrapping_sub(8);
+        }
+        if frames.is_empty() {
+            return Err(missing);
+        }
+        frames.reverse();
+        let end = End::Broken(missing);
+        Ok(Trace { frames, end })
+    }
+
     fn frame(
         &self,
         pc: VirtAddr,
@@ -632,6 +667,25 @@ mod tests {
         );
         let user = super::tests::trace(&image, 0x1000, 0x2000, 0);
         assert!(matches!(user.end, End::Broken(_)));
+    }
+
+    #[test]
+    fn without_registers_the_outermost_return_addresses_of_the_stack_are_shown_as_guesses() {
+        let mut image = image(&V3);
+        let inner = call(&mut image, 4, 5);
+        let outer = call(&mut image, 6, 4);
+        image.put(STACK + 0xe00, &inner.to_le_bytes());
+        image.put(STACK + 0xe08, &(f(5) + 3).to_le_bytes());
+        image.put(STACK + 0xf00, &outer.to_le_bytes());
+        let kernel = image.kernel();
+        let kallsyms = Kallsyms::locate(&kernel, &["_etext"]).unwrap();
+        let code = Code::new(&kernel, &kallsyms, &[]);
+        let unwinder = Unwinder::new(&kernel, &code, Err(Error::Missing { key: "ORC" }));
+        let mut stacks = Stacks::default();
+        assert!(unwinder.leftovers(&stacks).is_err());
+        stacks.add(Stack::Task, VirtAddr(STACK), VirtAddr(STACK_END));
+        let trace = unwinder.leftovers(&stacks).unwrap();
+        assert_eq!(words(&trace), "?f4 ?f6");
     }
 
     #[test]
