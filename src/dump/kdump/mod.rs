@@ -378,6 +378,8 @@ impl<'s> Part<'s> {
         let first = block(header.sub_hdr_size.saturating_add(1));
         // With room for two bitmaps the second one says what is stored; else one says both.
         let len = header.max_mapnr.div_ceil(8);
+        // A count of frames beyond the bitmaps is wrong; what they cover still counts.
+        let len = len.min(block(header.bitmap_blocks));
         let len_blocks = len.div_ceil(header.block_size);
         let two = header.bitmap_blocks >= len_blocks.saturating_mul(2);
         let stored = if two {

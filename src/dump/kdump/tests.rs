@@ -511,3 +511,17 @@ fn a_32_bit_kernel_in_a_64_bit_virtual_machine_is_known() {
     );
     assert!(dump.segments().is_empty());
 }
+
+#[test]
+fn an_absurd_number_of_frames_ends_with_the_bitmap() {
+    let mut file = write(Kind {
+        single: true,
+        ..X86_64
+    });
+    file[BLOCK + 96..BLOCK + 104].fill(0x7f);
+    let files = [Slice(file)];
+    let dump = open(&files).unwrap();
+    assert_eq!(dump.read_phys(PhysAddr(3 * 4096), &mut [0]), Ok(()));
+    assert_eq!(dump.next_stored(PhysAddr(1 << 50)), None);
+    assert!(dump.facts().stored > 0);
+}
