@@ -25,6 +25,7 @@ pub const NAMES: &[&str] = &[
     "a612-riscv64-qemu",
     "a612-s390x",
     "a72-arm64",
+    "a72-arm64-48bit",
     "b510-amd64",
     "b61-odd",
     "b61-wrap128k",
