@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -18,18 +19,19 @@ fn config(target: &str, more: &str) -> String {
 }
 
 /// A collector that takes connections until one brings something, and keeps that.
-fn collector() -> (String, thread::JoinHandle<String>) {
+fn collector() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
-    let thread = thread::spawn(move || {
+    let (text_out, received) = channel();
+    thread::spawn(move || {
         let mut text = Vec::new();
         while text.is_empty() {
             // A sender that was killed may leave a connection without anything in it.
             let _ = listener.accept().unwrap().0.read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&text).into_owned()
+        let _ = text_out.send(String::from_utf8_lossy(&text).into_owned());
     });
-    (url, thread)
+    (url, received)
 }
 
 /// A collector that accepts and never reads nor answers.
@@ -53,7 +55,7 @@ fn without_a_dump_the_collector_learns_why_and_the_machine_reboots() {
         .said("final action: reboot")
         .said("memory: ");
     end.said("crashdmesg| ").rebooted_within(SOON);
-    let text = received.join().unwrap();
+    let text = received.recv_timeout(Duration::from_secs(5)).unwrap();
     assert!(
         text.contains("no report of the crash: /proc/vmcore"),
         "{text}"
@@ -72,7 +74,12 @@ fn a_bad_configuration_is_told_and_what_is_good_of_it_counts() {
         .said("line 5: mtu")
         .said("line 6: send");
     end.rebooted_within(SOON);
-    assert!(received.join().unwrap().contains("no report of the crash"));
+    assert!(
+        received
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap()
+            .contains("no report of the crash")
+    );
 }
 
 #[test]
@@ -155,7 +162,12 @@ fn a_worker_that_hangs_is_ended_by_its_deadline_and_the_machine_by_the_overall_o
     }
     let limit = Duration::from_secs(12);
     machine.end(limit + SOON).rebooted_within(limit);
-    assert!(received.join().unwrap().contains("no report of the crash"));
+    assert!(
+        received
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap()
+            .contains("no report of the crash")
+    );
 }
 
 #[test]
@@ -231,5 +243,10 @@ fn a_target_that_has_the_report_does_not_get_it_again() {
         .rebooted_within(SOON);
     assert_eq!(end.console.matches(&good).count(), 1, "{}", end.console);
     end.said("report: delivered");
-    assert!(received.join().unwrap().contains("no report of the crash"));
+    assert!(
+        received
+            .recv_timeout(Duration::from_secs(5))
+            .unwrap()
+            .contains("no report of the crash")
+    );
 }

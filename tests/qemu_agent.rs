@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,17 +156,18 @@ fn shell(script: &str, args: &[&str]) -> String {
 }
 
 /// A collector on this host, 10.0.2.2 in the VM, that takes connections until one brings something.
-fn collector() -> (String, thread::JoinHandle<String>) {
+fn collector() -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://10.0.2.2:{}", listener.local_addr().unwrap().port());
-    let thread = thread::spawn(move || {
+    let (text_out, received) = channel();
+    thread::spawn(move || {
         let mut text = Vec::new();
         while text.is_empty() {
             let _ = listener.accept().unwrap().0.read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&text).into_owned()
+        let _ = text_out.send(String::from_utf8_lossy(&text).into_owned());
     });
-    (url, thread)
+    (url, received)
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_crashdmesg");
@@ -199,7 +201,7 @@ fn without_a_dump_a_real_kernel_ends_in_a_notice_with_its_own_log() {
     let console = bench.boot(&image, "console=ttyS0", &NIC, 60);
     said(&console, "by DHCP from 10.0.2.2");
     said(&console, "final action: reboot");
-    let text = received.join().unwrap();
+    let text = received.recv_timeout(Duration::from_secs(5)).unwrap();
     said(&text, "no report of the crash: /proc/vmcore");
     said(&text, "Linux version");
 }
@@ -271,7 +273,10 @@ fn an_image_without_device_nodes_on_a_kernel_without_a_console_still_delivers() 
     );
     fs::write(&image, bytes).unwrap();
     bench.boot(&image, "console=ttynone0", &NIC, 60);
-    said(&received.join().unwrap(), "no report of the crash");
+    said(
+        &received.recv_timeout(Duration::from_secs(5)).unwrap(),
+        "no report of the crash",
+    );
 }
 
 fn renamed(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -315,7 +320,10 @@ fn a_worker_that_the_kernel_kills_for_memory_is_told_and_the_machine_reboots() {
     let console = bench.boot(&image, "console=ttyS0", &NIC, 90);
     said(&console, "worker (full) killed, out of memory");
     said(&console, "final action: reboot");
-    said(&received.join().unwrap(), "no report of the crash");
+    said(
+        &received.recv_timeout(Duration::from_secs(5)).unwrap(),
+        "no report of the crash",
+    );
 }
 
 #[test]
