@@ -282,7 +282,10 @@ fn ids_and_positions_wrap_around_in_32_bits() {
             let mut rng = Rng::new(32);
             for n in 0..400 {
                 ring.store(&Message::random(&mut rng, n, 60));
-                assert_whole_but_dropped(&ring);
+                // Every step near the turn, then now and then.
+                if n < 60 || n % 8 == 0 {
+                    assert_whole_but_dropped(&ring);
+                }
             }
             assert!(ring.head_id < 1000 && ring.head_lpos < 100_000);
         }
