@@ -97,7 +97,7 @@ impl Report {
             _ if s390 => Access::s390(code, self.teid),
             // Bit 25 of an arm64 syndrome, the instruction's length, is set for every abort.
             _ if arm && code & (1 << 25) != 0 => Access::arm64(code),
-            _ if arm && (page_fault || self.kind == Kind::ExternalAbort) => Access::arm(code),
+            _ if arm && (page_fault || self.is_fault()) => Access::arm(code),
             _ if page_fault => Access::x86(code),
             _ => None,
         };

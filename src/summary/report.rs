@@ -189,6 +189,14 @@ impl Report {
         }
     }
 
+    /// True for an access to a bad address.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::NullDeref | Kind::PagingRequest | Kind::ExternalAbort
+        )
+    }
+
     /// True before anything but the headline and fault details were seen.
     pub(super) fn is_fresh(&self) -> bool {
         self.pid.is_none() && self.frames.is_empty() && !self.ended && !self.in_trace
