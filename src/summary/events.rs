@@ -461,7 +461,7 @@ const HEADLINES: &[(u8, &[Headline])] = &[
         ],
     ),
     (b'm', &[h2("mm/", "bad p", BadPage, Sign)]),
-    (b'n', &[h2("nvme", "timeout", None, Sign)]),
+    (b'n', &[h2("nvme", " QID ", None, Sign)]),
     (
         b'p',
         &[

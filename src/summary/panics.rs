@@ -67,7 +67,7 @@ const PANICS: &[(&str, Kind, Source)] = &[
     ("stack-protector", StackProtector, Source::Message),
     ("corrupted stack end", StackCorrupted, Source::Message),
     ("Thread overran stack", StackOverflow, Source::Message),
-    ("ernel stack overflow", StackOverflow, Source::Message),
+    ("ernel stack overflow", StackOverflow, Source::SameKind),
     ("Corrupt kernel stack", StackOverflow, Source::Message),
     ("stack overflow", StackOverflow, Source::Message),
     ("double fault", DoubleFault, Source::Message),

@@ -15,7 +15,8 @@
 //! names, the prefixes of system call stubs, frames that the kernel doubts (`?`), and the functions of [`GENERIC`]:
 //! those through which every crash, interrupt or system call goes.
 //!
-//! Functions come from the log if it has any: the instruction pointer of the reason's report, then its call trace, then
+//! Functions come from the log if it has any: the instruction pointer of the reason's report (or, where it
+//! has no name, the link register), then its call trace, then
 //! the trace of the panic. Only when the log has none do unwound functions count. So a second try that could read
 //! less of the memory makes the same signature from the same log.
 
@@ -46,7 +47,7 @@ const GENERIC: &str = "\
     __check_object_size* __check_heap_object* __list_add_valid* __list_del_entry_valid* \
     refcount_warn_saturate refcount_dec_not_one crash_kexec __crash_kexec printk _printk vprintk* \
     abort add_taint make_task_dead rewind_stack* do_exit do_group_exit test_taint print_tainted \
-    bad_mode __schedule_bug ___might_sleep __might_sleep __might_resched nmi_cpu_backtrace* \
+    bad_mode panic_bad_stack handle_bad_stack __bad_stack __schedule_bug ___might_sleep __might_sleep __might_resched nmi_cpu_backtrace* \
     nmi_trigger_cpumask_backtrace rcu_dump_cpu_stacks* trigger_*backtrace* arch_trigger_* \
     sched_show_task show_task rust_helper_BUG __rustc.* core.panicking* core.option* core.result* \
     exc_* asm_exc_* page_fault* async_page_fault no_context bad_area* __bad_area* do_user_addr_fault \
@@ -184,11 +185,13 @@ fn is_sanitizer(kind: Kind) -> bool {
 
 /// The functions of a report that count, innermost first.
 fn in_report(report: &Report) -> Vec<String> {
-    let ip = report.ip.as_ref().map(|found| &found.value);
-    let ip = ip
-        .map(|place| function_name(&place.symbol))
-        .filter(|name| counts(name));
-    let mut names: Vec<String> = ip.into_iter().collect();
+    // After a jump to nowhere the link register tells who jumped.
+    let places = report.ip.iter().chain(&report.lr);
+    let mut named = places
+        .map(|found| &found.value)
+        .filter(|place| !place.is_unnamed());
+    let here = named.next().map(|place| function_name(&place.symbol));
+    let mut names: Vec<String> = here.into_iter().filter(|name| counts(name)).collect();
     let mut section = Section::Task;
     for frame in &report.frames {
         if frame.doubtful {
