@@ -36,9 +36,11 @@ pub fn needed_mib(root: &Root) -> u64 {
     kernel + (packed * 4).div_ceil(MIB) + BOOTED_MIB
 }
 
-/// MiB to reserve: what is needed, in round figures.
+/// MiB to reserve: what is needed, a quarter more for what another boot may find (firmware tables, slower devices), in
+/// round figures.
 pub fn recommended_mib(root: &Root) -> u64 {
-    needed_mib(root).next_multiple_of(STEP_MIB)
+    let needed = needed_mib(root);
+    (needed + needed / 4).next_multiple_of(STEP_MIB)
 }
 
 /// The bytes of the kernel's own image: the sum of its sections.
