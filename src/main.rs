@@ -7,9 +7,7 @@ use std::process::ExitCode;
 
 mod check;
 mod cli;
-// Wired in by the command line; until then only their tests use them.
 mod config;
-#[allow(dead_code)]
 mod deadline;
 mod extract;
 mod file;
