@@ -76,6 +76,8 @@ pub struct Options {
     pub filter: Filter,
     /// How lines look.
     pub style: Style,
+    /// Pseudonyms in place of addresses and secrets.
+    pub redact: bool,
     /// Colours: `None` for on a terminal only.
     pub color: Option<bool>,
 }
@@ -115,6 +117,7 @@ What is printed (default: the report, then the log):
       --osrelease  --build-id  --vmcoreinfo
                           only that
       --identify          what kind of dump it is; with --json as an object
+      --redact            pseudonyms for kernel, IP and hardware addresses; no secrets
   -o, --output FILE       to FILE (mode 0600) instead of stdout; - is stdout
 
 How the dump is read:
@@ -172,6 +175,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     while let Some(arg) = args.next_arg()? {
         match arg {
             Arg::Operand(path) => options.dumps.push(path.into()),
+            // Alone it means yes, as an option should.
+            Arg::Option(name) if name == "--redact" => {
+                let value = args.optional_text()?;
+                let value = if value.is_empty() { "yes" } else { &value };
+                settings.set("redact", value, Origin::CommandLine);
+            }
             Arg::Option(name) if let Some(key) = config_key(&name) => {
                 settings.set(key, &args.text(&name)?, Origin::CommandLine);
             }
@@ -207,6 +216,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         return Err(format!("--{issue}"));
     }
     let config = settings.config();
+    options.redact = config.redact;
     let is_local = config.send.is_empty() && config.fallback.is_empty();
     if ship && is_local {
         return Err("--ship-saved needs --send".into());

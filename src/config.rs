@@ -81,6 +81,8 @@ pub struct Config {
     pub console_lines: u32,
     /// How much of the report is sent.
     pub report: Part,
+    /// Whether addresses and secrets are replaced by pseudonyms.
+    pub redact: bool,
 }
 
 impl Default for Config {
@@ -108,6 +110,7 @@ impl Default for Config {
             ssh_known_hosts: None,
             console_lines: 40,
             report: Part::Full,
+            redact: false,
         }
     }
 }
@@ -194,6 +197,8 @@ pub const KEYS: &[Key] = &[
         |c, v| { c.console_lines = value::number(v, 0, 1_000_000)?; Ok(()) }),
     one("report", "full|log|summary", "how much to send (default: full)",
         |c, v| { c.report = value::part(v)?; Ok(()) }),
+    one("redact", "yes|no", "pseudonyms for kernel, IP and hardware addresses, and no secrets of command lines",
+        |c, v| { c.redact = value::yes_or_no(v)?; Ok(()) }),
 ];
 
 /// Where a setting was made, weakest first.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crashdmesg::facts::Uts;
 use crashdmesg::render::log::{LineWriter, Style};
+use crashdmesg::render::redact::{Redacted, Redactor};
 use crashdmesg::render::report::{self as render, About};
 use crashdmesg::summary::Summary;
 
@@ -82,6 +83,7 @@ pub struct DumpReport<'d> {
     dump: &'d Dump<'d>,
     summary: Summary,
     host: Option<String>,
+    redactor: Option<Redactor>,
     meta: Meta,
 }
 
@@ -98,11 +100,17 @@ impl<'d> DumpReport<'d> {
     }
 
     fn with_summary(dump: &'d Dump<'d>, summary: Summary, config: &Config) -> Self {
-        let meta = meta(dump, &summary, config);
+        let mut meta = meta(dump, &summary, config);
+        let redactor = config.redact.then(|| Redactor::new(&dump.kernel));
+        if let Some(redactor) = &redactor {
+            let panic = redactor.line(meta.panic.as_bytes());
+            meta.panic = String::from_utf8_lossy(&panic).into_owned();
+        }
         DumpReport {
             dump,
             summary,
             host: config.host.clone(),
+            redactor,
             meta,
         }
     }
@@ -165,15 +173,17 @@ impl Report for DumpReport<'_> {
             out,
             result: Ok(()),
         };
-        let summary = |out: &mut Text<'_>| render::write(out, &self.summary, &self.about());
-        let log = |out: &mut Text<'_>| self.dump.write_log(out);
-        let _ = match part {
-            Part::Summary => summary(&mut out),
-            Part::Log => log(&mut out),
-            Part::Full => summary(&mut out)
-                .and_then(|()| write_log_title(&mut out, &self.summary))
-                .and_then(|()| log(&mut out)),
+        let mut text = Redacted::new(&mut out, self.redactor);
+        let summary = |out: &mut Redacted<'_>| render::write(out, &self.summary, &self.about());
+        let log = |out: &mut Redacted<'_>| self.dump.write_log(out);
+        let written = match part {
+            Part::Summary => summary(&mut text),
+            Part::Log => log(&mut text),
+            Part::Full => summary(&mut text)
+                .and_then(|()| write_log_title(&mut text, &self.summary))
+                .and_then(|()| log(&mut text)),
         };
+        let _ = written.and_then(|()| text.finish());
         out.result
     }
 
@@ -183,7 +193,19 @@ impl Report for DumpReport<'_> {
         };
         let mut entries = log.entries(&self.dump.kernel);
         while let Some(entry) = entries.next() {
-            entry.record().map_or(Ok(()), &mut *each)?;
+            let Some(record) = entry.record() else {
+                continue;
+            };
+            match &self.redactor {
+                None => each(record)?,
+                Some(redactor) => {
+                    let text = redactor.line(record.text);
+                    each(&Record {
+                        text: &text,
+                        ..*record
+                    })?;
+                }
+            }
         }
         Ok(())
     }

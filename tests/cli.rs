@@ -588,3 +588,33 @@ fn help_and_version_go_to_stdout() {
         assert!(output.stdout.starts_with(b"Usage: ") || output.stdout.starts_with(b"crashdmesg "));
     }
 }
+
+#[test]
+fn redaction_leaves_no_kernel_address_in_any_form_of_output() {
+    let Some(dump) = data::dump("o34") else {
+        return;
+    };
+    let kernel_address = |text: &str| {
+        text.split(|c: char| !c.is_ascii_alphanumeric())
+            .any(|word| {
+                word.len() == 16 && word.starts_with("ffff") && !word.starts_with("fffffffff")
+            })
+    };
+    for args in [
+        ["--log", "--redact"],
+        ["--summary", "--redact"],
+        ["--json", "--redact"],
+        ["--json-lines", "--redact"],
+    ] {
+        let output = run(crashdmesg(args).arg(&dump));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.code, Some(0), "{args:?}: {}", output.stderr);
+        assert!(!kernel_address(&text), "{args:?}");
+    }
+    let plain = run(crashdmesg(["--log"]).arg(&dump)).stdout;
+    let plain = String::from_utf8(plain).unwrap();
+    assert!(
+        kernel_address(&plain),
+        "nothing there that could be redacted"
+    );
+}

@@ -6,6 +6,7 @@ pub mod date;
 pub mod escape;
 pub mod json;
 pub mod log;
+pub mod redact;
 pub mod report;
 pub mod report_json;
 
