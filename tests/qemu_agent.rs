@@ -366,7 +366,8 @@ fn a_panic_is_reported_from_the_smallest_crashkernel_within_a_second() {
     let output = Command::new(top().join("qemu/run"))
         .args(["--crashkernel", "80M", "--quiet", "--kernel"])
         .arg(&bench.root)
-        .args(["--binary", BINARY, "--timeout", "200", "--out"])
+        // With the release build, which qemu/run makes: a debug one does not fit.
+        .args(["--timeout", "400", "--out"])
         .arg(&out)
         .output()
         .unwrap();
@@ -393,7 +394,7 @@ fn a_panic_is_reported_from_the_smallest_crashkernel_within_a_second() {
     };
     let took = at("report: delivered") - at("is init of the capture kernel");
     eprintln!("from the first instruction to the report delivered: {took:.2} s");
-    // On an idle machine it is well under a second in the release build; this one may be busy.
+    // On an idle machine it is well under a second; this one may be busy.
     assert!(took < 5.0, "{took} s:\n{console}");
     let line = console
         .lines()
@@ -409,5 +410,5 @@ fn a_panic_is_reported_from_the_smallest_crashkernel_within_a_second() {
         .parse()
         .unwrap();
     eprintln!("the worker's peak: {peak} KiB");
-    assert!(peak <= 4096 || cfg!(debug_assertions), "{line}");
+    assert!(peak <= 4096, "{line}");
 }
