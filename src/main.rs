@@ -16,6 +16,7 @@ mod net;
 mod pipe;
 mod print;
 mod progress;
+mod redacted;
 mod rehearse;
 mod report;
 mod saved;

@@ -13,7 +13,7 @@ use crashdmesg::identify::Identity;
 use crashdmesg::printk::{Entry, Record};
 use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
-use crashdmesg::render::redact::Redactor;
+use crashdmesg::render::redact::{Lines, Redactor};
 use crashdmesg::render::report::{self, About};
 use crashdmesg::render::report_json;
 use crashdmesg::summary::LogState;
@@ -28,7 +28,9 @@ use crate::report::write_log_title;
 /// What kept everything from being printed; what kept a part is a message and [`Exit::Incomplete`].
 pub fn print(dump: &Dump<'_>, options: &Options) -> Result<Exit, Failure> {
     let mut out = Output::open(options)?;
-    out.redactor = options.redact.then(|| Redactor::new(&dump.kernel));
+    out.redacted = options
+        .redact
+        .then(|| Lines::new(Redactor::new(&dump.kernel)));
     // Starting, opening and finding the log are over.
     crate::sys::code::give_back();
     let written = dump.print(options, &mut out);
@@ -249,9 +251,7 @@ pub struct Output {
     file: File,
     buffer: Vec<u8>,
     error: Option<io::Error>,
-    redactor: Option<Redactor>,
-    /// The start of a line that is redacted when it has come to its end.
-    line: Vec<u8>,
+    redacted: Option<Lines>,
 }
 
 /// Bytes collected before they are written.
@@ -275,8 +275,7 @@ impl Output {
             file,
             buffer: Vec::with_capacity(BUFFER),
             error: None,
-            redactor: None,
-            line: Vec::new(),
+            redacted: None,
         })
     }
 
@@ -294,17 +293,6 @@ impl Output {
             self.keep(written);
         } else {
             self.buffer.extend_from_slice(bytes);
-        }
-    }
-
-    /// Takes text whose lines are redacted once they are whole.
-    fn redact(&mut self, redactor: &Redactor, text: &[u8]) {
-        for piece in text.split_inclusive(|&byte| byte == b'\n') {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                let line = redactor.line(&std::mem::take(&mut self.line));
-                self.bytes(&line);
-            }
         }
     }
 
@@ -341,9 +329,12 @@ impl Output {
 
 impl fmt::Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        match self.redactor {
+        match &mut self.redacted {
             None => self.bytes(text.as_bytes()),
-            Some(redactor) => self.redact(&redactor, text.as_bytes()),
+            Some(lines) => {
+                let whole = lines.push(text.as_bytes());
+                self.bytes(&whole);
+            }
         }
         if self.error.is_some() {
             Err(fmt::Error)

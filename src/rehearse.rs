@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crashdmesg::printk::Caller;
+use crashdmesg::render::redact::Redactor;
 
 use crate::config::Config;
 use crate::extract::{Dump, Exit, Failure};
@@ -91,6 +92,10 @@ impl Report for Marked<'_> {
         &self.meta
     }
 
+    fn redactor(&self) -> Redactor {
+        self.inner.redactor()
+    }
+
     fn write(&self, part: Part, out: &mut dyn io::Write) -> io::Result<()> {
         writeln!(out, "{MARK}")?;
         self.inner.write(part, out)
@@ -103,7 +108,7 @@ impl Report for Marked<'_> {
 }
 
 /// A record with nothing but a level and a text.
-fn record(level: u8, text: &[u8]) -> Record<'_> {
+pub fn record(level: u8, text: &[u8]) -> Record<'_> {
     Record {
         seq: None,
         ts_ns: Some(0),

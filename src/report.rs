@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crashdmesg::facts::Uts;
 use crashdmesg::render::log::{LineWriter, Style};
-use crashdmesg::render::redact::{Redacted, Redactor};
+use crashdmesg::render::redact::Redactor;
 use crashdmesg::render::report::{self as render, About};
 use crashdmesg::summary::Summary;
 
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
 use crate::init::VMCORE;
+use crate::redacted::Redacted;
 use crate::sink::delivery::{Plan, Verdict, deliver, gasp, verdict};
 use crate::sink::{Meta, Part, Record, Report};
 
@@ -40,6 +41,7 @@ pub fn send_to(
     config: &Config,
     say: &mut dyn FnMut(&str),
 ) -> Result<Exit, Failure> {
+    let report = &Redacted::new(report, config);
     let plan = plan(config, say)?;
     let deadline = Deadline::after(config.deadline);
     gasp(&plan, report.meta(), deadline, say);
@@ -83,7 +85,6 @@ pub struct DumpReport<'d> {
     dump: &'d Dump<'d>,
     summary: Summary,
     host: Option<String>,
-    redactor: Option<Redactor>,
     meta: Meta,
 }
 
@@ -100,17 +101,11 @@ impl<'d> DumpReport<'d> {
     }
 
     fn with_summary(dump: &'d Dump<'d>, summary: Summary, config: &Config) -> Self {
-        let mut meta = meta(dump, &summary, config);
-        let redactor = config.redact.then(|| Redactor::new(&dump.kernel));
-        if let Some(redactor) = &redactor {
-            let panic = redactor.line(meta.panic.as_bytes());
-            meta.panic = String::from_utf8_lossy(&panic).into_owned();
-        }
+        let meta = meta(dump, &summary, config);
         DumpReport {
             dump,
             summary,
             host: config.host.clone(),
-            redactor,
             meta,
         }
     }
@@ -173,17 +168,15 @@ impl Report for DumpReport<'_> {
             out,
             result: Ok(()),
         };
-        let mut text = Redacted::new(&mut out, self.redactor);
-        let summary = |out: &mut Redacted<'_>| render::write(out, &self.summary, &self.about());
-        let log = |out: &mut Redacted<'_>| self.dump.write_log(out);
-        let written = match part {
-            Part::Summary => summary(&mut text),
-            Part::Log => log(&mut text),
-            Part::Full => summary(&mut text)
-                .and_then(|()| write_log_title(&mut text, &self.summary))
-                .and_then(|()| log(&mut text)),
+        let summary = |out: &mut Text<'_>| render::write(out, &self.summary, &self.about());
+        let log = |out: &mut Text<'_>| self.dump.write_log(out);
+        let _ = match part {
+            Part::Summary => summary(&mut out),
+            Part::Log => log(&mut out),
+            Part::Full => summary(&mut out)
+                .and_then(|()| write_log_title(&mut out, &self.summary))
+                .and_then(|()| log(&mut out)),
         };
-        let _ = written.and_then(|()| text.finish());
         out.result
     }
 
@@ -193,21 +186,13 @@ impl Report for DumpReport<'_> {
         };
         let mut entries = log.entries(&self.dump.kernel);
         while let Some(entry) = entries.next() {
-            let Some(record) = entry.record() else {
-                continue;
-            };
-            match &self.redactor {
-                None => each(record)?,
-                Some(redactor) => {
-                    let text = redactor.line(record.text);
-                    each(&Record {
-                        text: &text,
-                        ..*record
-                    })?;
-                }
-            }
+            entry.record().map_or(Ok(()), &mut *each)?;
         }
         Ok(())
+    }
+
+    fn redactor(&self) -> Redactor {
+        Redactor::new(&self.dump.kernel)
     }
 }
 

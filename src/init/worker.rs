@@ -14,6 +14,7 @@ use super::{VMCORE, delivered};
 use crate::cli::Options;
 use crate::config::{self, Config};
 use crate::extract::{Exit, Failure, with_dump};
+use crate::redacted::Redacted;
 use crate::report::{self, DumpReport};
 use crate::sink::{Part, Report};
 
@@ -111,7 +112,7 @@ fn deliver(attempt: Attempt, config: &Config, progress: &mut Progress) -> Result
             _ => DumpReport::from_log(dump, &config),
         };
         let exit = report::send_to(&report, &config, &mut |line| say(line, &config, progress))?;
-        show(&report, lines, progress);
+        show(&Redacted::new(&report, &config), lines, progress);
         Ok(exit)
     })
 }
@@ -125,7 +126,11 @@ fn say(line: &str, config: &Config, progress: &mut Progress) {
 fn notice(why: &str, config: &Config, progress: &mut Progress) -> Exit {
     let notice = Notice::new(why, &host(config).unwrap_or_default());
     let exit = report::send_to(&notice, config, &mut |line| say(line, config, progress));
-    show(&notice, config.console_lines, progress);
+    show(
+        &Redacted::new(&notice, config),
+        config.console_lines,
+        progress,
+    );
     // Delivered or not, it is not what was wanted.
     exit.map_or(Exit::NotDelivered, |exit| {
         if exit == Exit::Done {

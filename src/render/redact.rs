@@ -19,7 +19,6 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::hash::{Hasher, SipHasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -53,10 +52,12 @@ impl Redactor {
     pub fn new(kernel: &Kernel<'_>) -> Self {
         let mut hash = SipHasher::new();
         hash.write(kernel.info().text());
-        Redactor {
-            key: hash.finish(),
-            word: kernel.word_size(),
-        }
+        Self::keyed(hash.finish(), kernel.word_size())
+    }
+
+    /// A redactor with a key of the caller's, for addresses of this size.
+    pub fn keyed(key: u64, word: Word) -> Self {
+        Redactor { key, word }
     }
 
     /// `line` with pseudonyms.
@@ -197,53 +198,39 @@ fn is_secret(name: &[u8]) -> bool {
     SECRETS.iter().any(|secret| name.contains(secret))
 }
 
-/// Text on its way to `out`, redacted line by line; without a redactor as it is.
-pub struct Redacted<'w> {
-    out: &'w mut dyn fmt::Write,
-    redactor: Option<Redactor>,
-    line: String,
+/// Text that comes in pieces, redacted once its lines are whole.
+pub struct Lines {
+    redactor: Redactor,
+    /// The start of a line whose end has not come yet.
+    line: Vec<u8>,
 }
 
-impl<'w> Redacted<'w> {
-    /// Text for `out`.
-    pub fn new(out: &'w mut dyn fmt::Write, redactor: Option<Redactor>) -> Self {
-        Redacted {
-            out,
+impl Lines {
+    /// No text so far.
+    pub fn new(redactor: Redactor) -> Self {
+        Lines {
             redactor,
-            line: String::new(),
+            line: Vec::new(),
         }
     }
 
-    /// Writes what is left of a line without an end.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn finish(mut self) -> fmt::Result {
-        self.flush()
-    }
-
-    fn flush(&mut self) -> fmt::Result {
-        if let Some(redactor) = &self.redactor {
-            let line = redactor.line(self.line.as_bytes());
-            self.line.clear();
-            self.out.write_str(&String::from_utf8_lossy(&line))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Write for Redacted<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.redactor.is_none() {
-            return self.out.write_str(text);
-        }
-        for piece in text.split_inclusive('\n') {
-            self.line.push_str(piece);
-            if piece.ends_with('\n') {
-                self.flush()?;
+    /// Takes the next piece, and gives the lines that it completes.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut whole = Vec::new();
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                whole.extend(self.rest());
             }
         }
-        Ok(())
+        whole
+    }
+
+    /// The line that has no end.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let line = self.redactor.line(&self.line);
+        self.line.clear();
+        line
     }
 }
 
@@ -341,19 +328,16 @@ mod tests {
 
     #[test]
     fn lines_are_redacted_whole_wherever_they_were_cut() {
-        use core::fmt::Write;
-        let mut out = String::new();
-        let mut text = Redacted::new(
-            &mut out,
-            Some(Redactor {
-                key: 7,
-                word: Word::W64,
-            }),
-        );
-        for piece in ["at ffff8881", "004a2000\nnext 10.0", ".0.1"] {
-            text.write_str(piece).unwrap();
-        }
-        text.finish().unwrap();
+        let mut lines = Lines::new(Redactor {
+            key: 7,
+            word: Word::W64,
+        });
+        let mut out = lines.push(b"at ffff8881");
+        assert!(out.is_empty());
+        out.extend(lines.push(b"004a2000\nnext 10.0"));
+        out.extend(lines.push(b".0.1"));
+        out.extend(lines.rest());
+        let out = String::from_utf8(out).unwrap();
         assert_eq!(
             out.matches("<ptr-").count() + out.matches("<ip-").count(),
             2,

@@ -38,8 +38,13 @@ mod text;
 mod tftp;
 mod url;
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::io;
+
+use crashdmesg::bytes::Word;
+use crashdmesg::render::redact::Redactor;
 
 pub use connect::resolve;
 pub use crashdmesg::printk::Record;
@@ -106,6 +111,16 @@ pub trait Report {
     /// # Errors
     /// The first error of `each`.
     fn records(&self, each: &mut dyn FnMut(&Record<'_>) -> io::Result<()>) -> io::Result<()>;
+    /// What gives pseudonyms to this report's addresses. Without a dump that has a key, they differ with each run.
+    fn redactor(&self) -> Redactor {
+        let key = RandomState::new().hash_one(());
+        let word = if cfg!(target_pointer_width = "64") {
+            Word::W64
+        } else {
+            Word::W32
+        };
+        Redactor::keyed(key, word)
+    }
 }
 
 /// What is known after a delivery that did not fail.
