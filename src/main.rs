@@ -53,7 +53,7 @@ fn main() -> ExitCode {
                 init::start_network(&config, &mut say);
             }
             or_say(with_dump(&options, |dump| {
-                report::send(dump, &options, &config, &mut say)
+                report::send(dump, &config, &mut say)
             }))
         }
         Ok(cli::Command::Ship(paths, config)) => {

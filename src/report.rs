@@ -10,7 +10,7 @@ use crashdmesg::render::redact::Redactor;
 use crashdmesg::render::report::{self as render, About};
 use crashdmesg::summary::Summary;
 
-use crate::cli::{Options, VERSION};
+use crate::cli::VERSION;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::extract::{Dump, Exit, Failure};
@@ -23,12 +23,7 @@ use crate::sink::{Meta, Part, Record, Report};
 ///
 /// # Errors
 /// A target that is no URL of ours.
-pub fn send(
-    dump: &Dump<'_>,
-    _options: &Options,
-    config: &Config,
-    say: &mut dyn FnMut(&str),
-) -> Result<Exit, Failure> {
+pub fn send(dump: &Dump<'_>, config: &Config, say: &mut dyn FnMut(&str)) -> Result<Exit, Failure> {
     send_to(&DumpReport::new(dump, config), config, say)
 }
 

@@ -507,7 +507,7 @@ impl Recent {
 }
 
 /// Bytes from `addr` to the end of its 4 KiB page.
-fn to_page_end(addr: u64) -> u64 {
+pub(crate) fn to_page_end(addr: u64) -> u64 {
     limits::PAGE.wrapping_sub(addr & limits::PAGE.wrapping_sub(1))
 }
 

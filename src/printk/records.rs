@@ -14,7 +14,7 @@ use super::{Caller, Entry, LOG_CONT, Record, flags_and_level};
 use crate::addr::VirtAddr;
 use crate::bytes::{Endian, index, wide};
 use crate::error::{At, Error, Result};
-use crate::kernel::{Kernel, Window};
+use crate::kernel::{Kernel, Window, to_page_end};
 use crate::limits;
 
 /// Records start at multiples of this: `LOG_ALIGN` is 4 where the machine reads unaligned words well, else 8.
@@ -295,9 +295,8 @@ impl Walk<'_> {
     }
 
     fn to_next_page(&self, offset: u64) -> u64 {
-        let inside = self.buffer.addr.wrapping_add(offset).0 & limits::PAGE.wrapping_sub(1);
         // The buffer is aligned to less than a page, so records keep their alignment.
-        limits::PAGE.wrapping_sub(inside)
+        to_page_end(self.buffer.addr.wrapping_add(offset).0)
     }
 
     /// True when two more headers, or the end of the stretch, follow at `at`.

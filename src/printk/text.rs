@@ -10,7 +10,7 @@ use super::{Entry, Lost, LostKind, Record};
 use crate::addr::VirtAddr;
 use crate::bytes::{index, wide};
 use crate::error::Result;
-use crate::kernel::{Kernel, Window};
+use crate::kernel::{Kernel, Window, to_page_end};
 use crate::limits;
 
 /// Where the ring is, and what of it is alive.
@@ -152,7 +152,7 @@ impl Walk<'_> {
                 .min(self.buffer.len.saturating_sub(at))
                 .min(self.buffer.count.saturating_sub(self.done));
             // Not across a page boundary, so that a missing page takes nothing of its neighbour with it.
-            let len = len.min(to_page_end(self.buffer.addr.wrapping_add(at)));
+            let len = len.min(to_page_end(self.buffer.addr.wrapping_add(at).0));
             let piece = match self.data.get(at, index(len)) {
                 Ok(piece) => piece,
                 Err(_) if !self.line.is_empty() => return Ok(()),
@@ -176,16 +176,11 @@ impl Walk<'_> {
         let at = self.buffer.first.wrapping_add(self.done) & self.buffer.len.wrapping_sub(1);
         let to_end = self.buffer.len.saturating_sub(at);
         let more = self.hole.step().saturating_sub(1);
-        let step = to_page_end(self.buffer.addr.wrapping_add(at))
+        let step = to_page_end(self.buffer.addr.wrapping_add(at).0)
             .saturating_add(more.saturating_mul(limits::PAGE))
             .min(to_end);
         self.done = self.done.saturating_add(step);
     }
-}
-
-/// Bytes from `addr` to the end of its page.
-fn to_page_end(addr: VirtAddr) -> u64 {
-    limits::PAGE.wrapping_sub(addr.0 & limits::PAGE.wrapping_sub(1))
 }
 
 /// Takes `<N>` and `[seconds.micros] ` off a line.
