@@ -1,18 +1,20 @@
-# bash completion for crashdmesg. The options come from the program itself, so that they cannot grow old.
+# bash completion for crashdmesg and its commands. The options come from their --help, so that they cannot grow old.
 _crashdmesg() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local command=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} line
     case $prev in
-    -l | --level) COMPREPLY=($(compgen -W 'emerg alert crit err warn notice info debug' -- "$cur")); return ;;
-    --time-format) COMPREPLY=($(compgen -W 'ctime iso delta reltime notime raw' -- "$cur")); return ;;
-    --final) COMPREPLY=($(compgen -W 'reboot poweroff halt shell continue' -- "$cur")); return ;;
-    --system-map) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-    --report) COMPREPLY=($(compgen -W 'full log summary' -- "$cur")); return ;;
+    -l | --level) set -- emerg alert crit err warn notice info debug ;;
+    --time-format) set -- ctime iso delta reltime notime raw ;;
+    --final) set -- reboot poweroff halt shell continue ;;
+    --report) set -- full log summary ;;
+    --compress) set -- none gzip zstd xz ;;
+    *) set -- ;;
     esac
-    if [[ $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$({ crashdmesg --help; crashdmesg --help-config | sed -n 's/^[* ] \([a-z-]*\) .*/--\1/p'; } |
-            grep -oE -- '(^|[ ,])--[a-z-]+' | tr -d ' ,' | sort -u)" -- "$cur"))
-    else
-        COMPREPLY=($(compgen -f -- "$cur"))
+    if [[ $# -eq 0 && $cur == -* ]]; then
+        set -- $({ "$command" --help; [[ $command != *crashdmesg ]] || "$command" --help-config | sed -n 's/^[* ] \([a-z-]*\) .*/  --\1/p'; } 2>/dev/null |
+            sed -n 's/([^)]*//g; /^ *-/p' | grep -oE -- '--[a-z][a-z-]+' | sort -u)
     fi
+    COMPREPLY=()
+    while IFS= read -r line; do COMPREPLY+=("$line"); done < <(
+        if [[ $# -gt 0 ]]; then compgen -W "$*" -- "$cur"; else compgen -f -- "$cur"; fi)
 }
-complete -o filenames -F _crashdmesg crashdmesg
+complete -o filenames -F _crashdmesg crashdmesg crashdmesg-arm crashdmesg-build crashdmesg-disarm crashdmesg-import crashdmesg-rehearse

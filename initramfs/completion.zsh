@@ -1,9 +1,9 @@
-#compdef crashdmesg
-# zsh completion for crashdmesg. The options come from the program itself, so that they cannot grow old.
+#compdef crashdmesg crashdmesg-arm crashdmesg-build crashdmesg-disarm crashdmesg-import crashdmesg-rehearse
+# zsh completion for crashdmesg and its commands. The options come from their --help, so that they cannot grow old.
 local -a options
-options=(${(f)"$({ crashdmesg --help; crashdmesg --help-config | sed -n 's/^[* ] \([a-z-]*\) .*/--\1/p'; } |
-    grep -oE -- '(^|[ ,])--[a-z-]+' | tr -d ' ,' | sort -u)"})
 if [[ $PREFIX == -* ]]; then
+    options=(${(f)"$({ $words[1] --help; [[ $words[1] != *crashdmesg ]] || $words[1] --help-config | sed -n 's/^[* ] \([a-z-]*\) .*/  --\1/p'; } 2>/dev/null |
+        sed -n 's/([^)]*//g; /^ *-/p' | grep -oE -- '--[a-z][a-z-]+' | sort -u)"})
     compadd -- $options
 else
     _files

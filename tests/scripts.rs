@@ -107,7 +107,7 @@ fn one_step_installs_everything_under_destdir_and_prefix() {
         assert!(destination.join(path).is_file(), "{path}");
     }
     let link = fs::read_link(destination.join("usr/sbin/crashdmesg-arm")).unwrap();
-    assert_eq!(link, Path::new("/usr/lib/crashdmesg/arm"));
+    assert_eq!(link, Path::new("../lib/crashdmesg/arm"));
     let unit = destination.join("usr/lib/systemd/system/crashdmesg.service");
     let unit = fs::read_to_string(unit).unwrap();
     assert!(
@@ -121,7 +121,90 @@ fn one_step_installs_everything_under_destdir_and_prefix() {
         .arg("--help")
         .output()
         .unwrap();
-    assert!(stdout(&output).starts_with("Usage: build"));
+    assert!(stdout(&output).starts_with("Usage: crashdmesg-build"));
+    fs::remove_dir_all(destination).unwrap();
+}
+
+/// What bash offers for the last of these words.
+fn completed(path: &Path, words: &[&str]) -> BTreeSet<String> {
+    let text = "source \"$0\"; COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)); \
+                [[ $(complete -p \"$1\") == *' -F _crashdmesg '* ]] && _crashdmesg && printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["-c", text])
+        .arg(
+            path.join("usr/share/bash-completion/completions")
+                .join(words[0]),
+        )
+        .args(words)
+        .env(
+            "PATH",
+            format!("{}:/usr/bin:/bin", path.join("usr/sbin").display()),
+        )
+        .output();
+    stdout(&output.unwrap())
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_has_help_a_manual_page_and_completions() {
+    let destination = scratch("commands");
+    let output = script("install")
+        .env("DESTDIR", &destination)
+        .env("PREFIX", "/usr")
+        .env("BINARY", env!("CARGO_BIN_EXE_crashdmesg"))
+        .output();
+    stdout(&output.unwrap());
+    let offered = completed(&destination, &["crashdmesg", "--su"]);
+    assert_eq!(offered, BTreeSet::from(["--summary".to_owned()]));
+    let offered = completed(&destination, &["crashdmesg", "--log", "--level", "e"]);
+    let levels = ["emerg", "err"].map(str::to_owned);
+    assert_eq!(offered, BTreeSet::from(levels));
+    // Every option and every key.
+    let offered = completed(&destination, &["crashdmesg", "--"]);
+    let options = long_options(&help("--help"));
+    assert!(options.is_subset(&offered), "{options:?} {offered:?}");
+    assert!(offered.contains("--net-timeout"), "{offered:?}");
+
+    let sbin = destination.join("usr/sbin");
+    let mut commands = 0;
+    for entry in fs::read_dir(&sbin).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(short) = name.strip_prefix("crashdmesg-") else {
+            continue;
+        };
+        commands += 1;
+        let output = Command::new(sbin.join(&name)).arg("--help").output();
+        let help = stdout(&output.unwrap());
+        assert!(help.starts_with(&format!("Usage: {name} [")), "{help}");
+        let page = format!("usr/share/man/man8/{name}.8");
+        let page = fs::read_to_string(destination.join(page)).unwrap();
+        assert_eq!(page, ".so man8/crashdmesg.8\n");
+        for link in [
+            format!("bash-completion/completions/{name}"),
+            format!("fish/vendor_completions.d/{name}.fish"),
+        ] {
+            let text = fs::read_to_string(destination.join("usr/share").join(link)).unwrap();
+            assert!(text.contains(&format!(" {name}")), "{text}");
+        }
+        // In the checkout and in the installation alike.
+        let output = script(short).arg("--help").output();
+        assert_eq!(stdout(&output.unwrap()), help);
+        let listed = help
+            .lines()
+            .filter(|line| line.trim_start().starts_with('-'));
+        let first = listed
+            .flat_map(long_options)
+            .find(|option| option != "--help");
+        if let Some(first) = first.filter(|_| name != "crashdmesg-rehearse") {
+            assert!(
+                completed(&destination, &[&name, "--"]).contains(&first),
+                "{name} {first}"
+            );
+        }
+    }
+    assert_eq!(commands, 5);
     fs::remove_dir_all(destination).unwrap();
 }
 
