@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod delivered;
 mod finish;
+mod hook;
 mod memory;
 mod modules;
 mod mounts;
@@ -66,6 +67,10 @@ pub fn step(mut args: impl Iterator<Item = OsString>) -> Option<u8> {
         ["modules"] => {
             modules::load_all(&mut |line| progress.say(line));
             0
+        }
+        ["hook", ref seconds @ ..] => {
+            let seconds = seconds.first().and_then(|text| text.parse().ok());
+            hook::run(seconds, &mut progress) as u8
         }
         ["network", seconds] => network(seconds.parse().unwrap_or(60), &mut progress),
         ["worker", attempt, seconds, ref why @ ..] => {
@@ -143,6 +148,7 @@ pub fn run() -> ! {
     let config = settings.config();
     arm_kernel();
 
+    let found = net::Before::take();
     let mut supervisor = Supervisor::new();
     let platform = Platform::look();
     let action = config.final_action.unwrap_or(platform.final_action());
@@ -152,6 +158,9 @@ pub fn run() -> ! {
         capture(&config, &mut supervisor, &mut progress);
     }
     progress.say(&supervisor.memory.text());
+    if action == FinalAction::Continue {
+        found.restore();
+    }
     finish::finish(action, &config.next_init, &mut supervisor, &mut progress)
 }
 
@@ -211,11 +220,6 @@ fn has_elfcorehdr() -> bool {
 /// Everything between the configuration and the final action.
 fn capture(config: &Config, supervisor: &mut Supervisor, progress: &mut Progress) {
     let overall = Deadline::after(config.deadline.saturating_sub(RESERVE));
-    let tell = |name: &str, outcome: &Outcome, progress: &mut Progress| {
-        if !matches!(outcome, Outcome::Exited(_)) {
-            progress.say(&format!("{name}: {}", outcome.text()));
-        }
-    };
     // The driver of a watchdog may be a module, and one that runs already may not wait for it.
     let opened = is_initial_pid_namespace()
         .then(|| supervisor.watchdog.open(&config.watchdog))
@@ -228,16 +232,7 @@ fn capture(config: &Config, supervisor: &mut Supervisor, progress: &mut Progress
         .flatten();
     opened.iter().for_each(|line| progress.say(line));
 
-    if needs_network(config) {
-        let limit = overall.within(config.net_timeout);
-        let outcome = supervisor.run(
-            &["network", &seconds(limit)],
-            overall.within(config.net_timeout + WORKER_RESERVE),
-            progress,
-        );
-        tell("network", &outcome, progress);
-    }
-    deliver(supervisor, overall, progress);
+    connect_and_deliver(config, supervisor, overall, progress);
     if overall.passed() {
         progress.say(&format!(
             "the deadline of {} s is over",
@@ -246,12 +241,40 @@ fn capture(config: &Config, supervisor: &mut Supervisor, progress: &mut Progress
     }
 }
 
-/// Runs the worker, and again with less when it did not come to its end by itself.
-fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progress) {
+/// Says how a step ended that did not come to its own end.
+fn tell(name: &str, outcome: &Outcome, progress: &mut Progress) {
+    if !matches!(outcome, Outcome::Exited(_)) {
+        progress.say(&format!("{name}: {}", outcome.text()));
+    }
+}
+
+/// The network, if a target needs it, and the report; whether a target has that.
+fn connect_and_deliver(
+    config: &Config,
+    supervisor: &mut Supervisor,
+    overall: Deadline,
+    progress: &mut Progress,
+) -> bool {
+    if needs_network(config) {
+        // Local targets and the last words want some of a short time, too.
+        let most = config.net_timeout.min(overall.left() * 3 / 5);
+        let limit = overall.within(most);
+        let outcome = supervisor.run(
+            &["network", &seconds(limit)],
+            overall.within(most + WORKER_RESERVE),
+            progress,
+        );
+        tell("network", &outcome, progress);
+    }
+    deliver(supervisor, overall, progress)
+}
+
+/// Runs the worker, and again with less when it did not come to its end by itself; whether a target has the report.
+fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progress) -> bool {
     let mut why = String::new();
     for attempt in Attempt::ALL {
         if overall.passed() {
-            return;
+            return delivered::any();
         }
         // Each attempt leaves the next ones a part of the time; the last one may take what is left.
         let last = attempt == Attempt::Notice;
@@ -273,13 +296,15 @@ fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progre
         ];
         match supervisor.run(&step, limit, progress) {
             Outcome::Exited(code) => {
-                return progress.say(match code {
-                    code if code == Exit::Done as u8 || delivered::any() => "report: delivered",
+                let delivered = code == Exit::Done as u8 || delivered::any();
+                progress.say(match code {
+                    _ if delivered => "report: delivered",
                     code if code == Exit::Unreadable as u8 => {
                         "report: none, the collectors know why"
                     }
                     _ => "report: NOT delivered",
                 });
+                return delivered || code == Exit::Unreadable as u8;
             }
             outcome => {
                 why = format!("worker ({}) {}", attempt.name(), outcome.text());
@@ -291,6 +316,7 @@ fn deliver(supervisor: &mut Supervisor, overall: Deadline, progress: &mut Progre
         true => "report: delivered, not to all targets",
         false => "report: NOT delivered",
     });
+    delivered::any()
 }
 
 /// What is left until a deadline, in whole seconds, for an argument.

@@ -2,8 +2,10 @@
 //!
 //! Each step is this same program started again with `--step NAME`. It may crash, hang in the kernel where not even
 //! SIGKILL reaches it, or be killed for its memory; the supervisor waits, feeds the watchdog, notes how low the memory
-//! gets, and takes the children that end. When a step is over, everything it left behind is killed.
+//! gets, and takes the children that end. When a step is over, everything it left behind is killed: by init everybody,
+//! inside a distribution's own environment the step's process group.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::memory::LowWater;
 use super::progress::Progress;
 use super::watchdog::Watchdog;
 use crate::deadline::Deadline;
-use crate::sys::process::{ChildSignal, End, kill_everybody_else, reap};
+use crate::sys::process::{ChildSignal, End, kill_everybody_else, kill_group, reap};
 
 /// How often the supervisor looks around when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,6 +50,11 @@ impl Outcome {
     }
 }
 
+/// Whether all other processes are steps, and what they started.
+fn is_alone() -> bool {
+    std::process::id() == 1
+}
+
 /// The parent of all steps.
 pub struct Supervisor {
     signal: Option<ChildSignal>,
@@ -71,7 +78,13 @@ impl Supervisor {
     pub fn run(&mut self, step: &[&str], limit: Deadline, progress: &Progress) -> Outcome {
         let before = super::memory::oom_kills();
         let mut why = String::new();
-        for program in PROGRAMS {
+        // Only where the machine is ours is /init this program.
+        let programs = if is_alone() {
+            &PROGRAMS[..]
+        } else {
+            &PROGRAMS[..1]
+        };
+        for program in programs {
             let mut command = Command::new(program);
             command
                 .arg("--step")
@@ -80,6 +93,9 @@ impl Supervisor {
                 .stdout(Stdio::null());
             if let Some(console) = progress.console() {
                 command.stderr(console);
+            }
+            if !is_alone() {
+                command.process_group(0);
             }
             match command.spawn() {
                 Ok(child) => return self.wait_for(child.id(), limit, before),
@@ -98,7 +114,11 @@ impl Supervisor {
             }
         };
         // The step, if its time is over, and whatever it started and left behind: nothing of it has a reason to live.
-        let _ = kill_everybody_else();
+        let _ = if is_alone() {
+            kill_everybody_else()
+        } else {
+            kill_group(child)
+        };
         match end {
             Some(End::Code(code)) => return Outcome::Exited(code),
             Some(End::Signal(9)) if super::memory::oom_kills() > oom_kills_before => {

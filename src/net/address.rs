@@ -30,6 +30,7 @@ const IFA_BROADCAST: u16 = 4;
 const IFA_F_NODAD: u8 = 0x02;
 const IFA_F_DADFAILED: u8 = 0x08;
 const IFA_F_TENTATIVE: u8 = 0x40;
+const IFA_F_PERMANENT: u8 = 0x80;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -48,6 +49,9 @@ const NDA_DST: u16 = 1;
 const NTF_USE: u8 = 1;
 /// `NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_NOARP | NUD_PERMANENT`: the link address is known.
 const NUD_VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80;
+
+/// More addresses than any machine has that boots with this image; bounds what is kept.
+const ADDRESSES_MAX: usize = 1024;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -122,6 +126,58 @@ fn address_request(kind: u16, flags: u16, index: u32, address: IpAddr, prefix: u
         }
         _ => request,
     }
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The interface.
+    pub index: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// How many of its bits name the network.
+    pub prefix: u8,
+    /// It does not expire by itself, as one from a router does.
+    pub permanent: bool,
+    /// It is good beyond the link.
+    pub global: bool,
+}
+
+/// All addresses.
+///
+/// # Errors
+/// The kernel's.
+pub fn list(netlink: &mut Netlink) -> io::Result<Vec<Assigned>> {
+    let mut addresses = Vec::new();
+    netlink.ask(
+        Request::new(RTM_GETADDR, DUMP, &[0; IFADDRMSG_LEN]),
+        &mut |message| {
+            if addresses.len() < ADDRESSES_MAX {
+                addresses.extend(parse_address(message));
+            }
+        },
+    )?;
+    Ok(addresses)
+}
+
+fn parse_address(message: &Message<'_>) -> Option<Assigned> {
+    let [_, prefix, flags, scope] = *message.body.first_chunk()?;
+    let mut address = None;
+    for (kind, value) in message.attributes(IFADDRMSG_LEN) {
+        match kind {
+            IFA_LOCAL => address = from_octets(value),
+            // That of the other end, where there is a local one.
+            IFA_ADDRESS => address = address.or_else(|| from_octets(value)),
+            _ => {}
+        }
+    }
+    Some(Assigned {
+        index: u32_at(message.body, 4)?,
+        address: address?,
+        prefix,
+        permanent: flags & IFA_F_PERMANENT != 0,
+        global: scope == RT_SCOPE_UNIVERSE,
+    })
 }
 
 /// Whether `index` has an IPv6 address of its own making that can be used beyond the link.

@@ -10,6 +10,7 @@ use super::netlink::{
 use crate::config::{Interface, Mac};
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const IFINFOMSG_LEN: usize = 16;
 
@@ -50,6 +51,12 @@ pub struct Link {
     pub up: bool,
     /// Whether there is something at the other end.
     pub carrier: bool,
+    /// The machine's own.
+    pub loopback: bool,
+    /// The largest packet.
+    pub mtu: u32,
+    /// The interface that it is a port of, or 0.
+    pub master: u32,
     /// Ethernet or InfiniBand, not loopback, not made of other interfaces, not a port of one.
     pub plain: bool,
 }
@@ -62,6 +69,7 @@ impl Link {
             index: u32_at(message.body, 4)?,
             up: flags & IFF_UP != 0,
             carrier: flags & IFF_LOWER_UP != 0,
+            loopback: flags & IFF_LOOPBACK != 0,
             plain: flags & IFF_LOOPBACK == 0
                 && matches!(hardware, ARPHRD_ETHER | ARPHRD_INFINIBAND),
             ..Link::default()
@@ -69,11 +77,15 @@ impl Link {
         for (kind, value) in message.attributes(IFINFOMSG_LEN) {
             match kind {
                 IFLA_IFNAME => link.name = text(value),
+                IFLA_MTU => link.mtu = u32_at(value, 0).unwrap_or(0),
                 IFLA_ADDRESS if hardware == ARPHRD_ETHER => {
                     link.mac = value.try_into().ok().map(Mac)
                 }
                 // A port of a bond, or a virtual function below a netvsc or failover interface: the upper one is used.
-                IFLA_MASTER => link.plain = false,
+                IFLA_MASTER => {
+                    link.plain = false;
+                    link.master = u32_at(value, 0).unwrap_or(0);
+                }
                 IFLA_LINKINFO => link.plain &= is_hardware(value),
                 _ => {}
             }
@@ -156,7 +168,7 @@ pub fn set_mtu(netlink: &mut Netlink, index: u32, mtu: u32) -> io::Result<()> {
     )
 }
 
-/// Makes an interface a port of another. It has to be down for that.
+/// Makes an interface a port of another, of none for 0. It has to be down for the former.
 ///
 /// # Errors
 /// The kernel's.
@@ -182,6 +194,14 @@ pub fn add_vlan(netlink: &mut Netlink, name: &str, lower: u32, id: u16) -> io::R
                 })
         });
     existing_is_fine(netlink.tell(request))
+}
+
+/// Takes away an interface that software made.
+///
+/// # Errors
+/// The kernel's.
+pub fn delete(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+    netlink.tell(Request::new(RTM_DELLINK, 0, &header(index, 0, 0)))
 }
 
 /// Makes the active-backup bond `name`, without ports.

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 mod address;
+mod before;
 mod dhcp;
 mod dhcp_socket;
 pub mod dns;
@@ -24,6 +25,7 @@ mod ready;
 use crate::config::ip::Method;
 use crate::config::{Config, Interface, IpOption, Route};
 use crate::deadline::Deadline;
+pub use before::Before;
 use link::Link;
 use netlink::{GROUP_IPV6_ADDRESS, GROUP_LINK, Netlink};
 
@@ -32,6 +34,7 @@ const TRIAL: Duration = Duration::from_secs(10);
 /// How often the tables of the kernel are looked at while waiting for something that it does not announce.
 const POLL: Duration = Duration::from_millis(10);
 const BOND: &str = "bond0";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What is told while it happens.
 pub type Log<'a> = &'a mut dyn FnMut(&str);
@@ -56,6 +59,9 @@ pub fn bring_up(
         log,
     };
     setup.loopback();
+    if setup.works_already() {
+        return Ok(());
+    }
     // A path that swallows large packets without a word stops TCP for good unless it tries smaller ones.
     let _ = std::fs::write("/proc/sys/net/ipv4/tcp_mtu_probing", "1");
     setup.run()
@@ -239,13 +245,8 @@ impl Setup<'_> {
     fn start(&mut self, link: &Link) {
         // Detecting duplicates takes a second or two, and this machine had these addresses a moment ago; router
         // solicitations are delayed for the same politeness.
-        let ipv6 = format!("/proc/sys/net/ipv6/conf/{}", link.name);
-        for (file, value) in [
-            ("accept_dad", "0"),
-            ("dad_transmits", "0"),
-            ("router_solicitation_delay", "0"),
-        ] {
-            let _ = std::fs::write(format!("{ipv6}/{file}"), value);
+        for file in sysctls(&link.name) {
+            let _ = std::fs::write(file, "0");
         }
         if let Some(mtu) = self.config.mtu
             && let Err(error) = link::set_mtu(&mut self.netlink, link.index, mtu)
@@ -535,6 +536,13 @@ impl Setup<'_> {
     }
 }
 
+/// The settings of an interface that are set to 0 when it is brought up.
+fn sysctls(name: &str) -> impl Iterator<Item = String> {
+    ["accept_dad", "dad_transmits", "router_solicitation_delay"]
+        .into_iter()
+        .map(move |file| format!("/proc/sys/net/ipv6/conf/{name}/{file}"))
+}
+
 /// `eth0 (52:54:00:12:34:56)`
 fn describe(link: &Link) -> String {
     match link.mac {
@@ -569,7 +577,7 @@ fn write_resolv_conf(nameservers: &[IpAddr]) -> io::Result<()> {
     let file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
-        .open("/etc/resolv.conf");
+        .open(RESOLV_CONF);
     match file {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         file => file?.write_all(text.as_bytes()),

@@ -4,10 +4,11 @@
 //! neighbour solicitation, sent by the kernel itself, no packet of ours), until one of them is found.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::address::{Neighbour, NextHop, neighbour, next_hop, solicit};
-use super::link::Link;
-use super::{POLL, Setup};
+use super::link::{Link, list};
+use super::{POLL, Setup, write_resolv_conf};
 use crate::config::ip::Method;
 use crate::deadline::Deadline;
 
@@ -20,7 +21,32 @@ pub const BEYOND: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
+/// For the answer on a way that somebody else has set up.
+const ALREADY: Duration = Duration::from_secs(3);
+
 impl Setup<'_> {
+    /// Whether somebody else has configured the network, and it leads to a target: then it is best left alone.
+    pub(super) fn works_already(&mut self) -> bool {
+        let mut hops = Vec::new();
+        for target in self.targets {
+            hops.extend(next_hop(&mut self.netlink, *target).ok());
+        }
+        hops.retain(|hop| !hop.local);
+        let links = list(&mut self.netlink).unwrap_or_default();
+        for link in links {
+            if hops.iter().any(|hop| hop.index == link.index)
+                && self
+                    .wait_ready(&link, self.deadline.within(ALREADY))
+                    .is_ok()
+            {
+                (self.log)(&format!("{} was configured before", link.name));
+                let _ = write_resolv_conf(&self.config.nameserver);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits until the first machine on the way to a target is known.
     pub(super) fn wait_ready(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
         let hops = self.next_hops(link);
