@@ -14,9 +14,9 @@ use crashdmesg::printk::{Entry, Record};
 use crashdmesg::render::log::TimeFormat::{Ctime, Iso, Raw, Reltime};
 use crashdmesg::render::log::{LineWriter, Style, write_json};
 use crashdmesg::render::redact::{Lines, Redactor};
-use crashdmesg::render::report::{self, About};
+use crashdmesg::render::report::{self, About, write_excerpt};
 use crashdmesg::render::report_json;
-use crashdmesg::summary::LogState;
+use crashdmesg::summary::{Excerpt, LogState};
 
 use crate::cli::{Filter, Format, Options, Show, VERSION};
 use crate::extract::{Dump, Exit, Failure, vmcoreinfo};
@@ -173,6 +173,9 @@ impl Dump<'_> {
         for loss in state.losses() {
             eprintln!("crashdmesg: {}: {loss}", self.path.display());
         }
+        for words in &state.last_words {
+            self.complain_of(words, options);
+        }
         if state.damaged == 0 {
             return Ok(Exit::Done);
         }
@@ -181,6 +184,20 @@ impl Dump<'_> {
             eprintln!("crashdmesg: {path}: the dump is incomplete: {why}");
         }
         Ok(Exit::Incomplete)
+    }
+}
+
+impl Dump<'_> {
+    /// Shows on stderr what was written of an unfinished record.
+    fn complain_of(&self, words: &Excerpt, options: &Options) {
+        let mut text = String::new();
+        let _ = write_excerpt(&mut text, words);
+        if options.redact {
+            let redacted = Redactor::new(&self.kernel).line(text.as_bytes());
+            text = String::from_utf8_lossy(&redacted).into_owned();
+        }
+        let path = self.path.display();
+        eprint!("crashdmesg: {path}: last words, unfinished: {text}");
     }
 }
 

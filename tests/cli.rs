@@ -425,6 +425,44 @@ fn colours_come_on_request_and_never_into_a_pipe() {
 }
 
 #[test]
+fn words_of_a_record_that_was_being_written_are_said_beside_the_log() {
+    let mut ring = Ring::new(Machine::X86_64, 8, 13, EndRule::Exact);
+    ring.store(&Message::new(1_000_000, "whole"));
+    ring.store_open(&Message::new(
+        2_000_000,
+        "BUG: half a line \x1b of 10.1.2.3",
+    ));
+    let slot = ring.slot(ring.head_id);
+    ring.descs[slot].state_var = ring.state_var(ring.head_id, build::lockless::RESERVED);
+    ring.store(&Message::new(3_000_000, "after"));
+    let mut crash = Crash::new(Machine::X86_64);
+    Layout::of(&ring.machine, Age::LastFinalized).place(&ring, &mut crash);
+    let dump = Dump::of(elf::Options::default().write(&crash));
+    let output = run(crashdmesg(["--log"]).arg(&dump.0));
+    assert_eq!(output.code, Some(0));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "[    0.001000] whole\n[    0.003000] after\n"
+    );
+    let said: Vec<&str> = output.stderr.lines().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].ends_with("1 records were not finished when the machine died"));
+    assert!(said[1].starts_with("crashdmesg: "), "{said:?}");
+    assert!(
+        said[1].ends_with(": last words, unfinished: BUG: half a line"),
+        "{said:?}"
+    );
+    let redacted = run(crashdmesg(["--log", "--redact"]).arg(&dump.0)).stderr;
+    assert!(!redacted.contains("10.1.2.3"), "{redacted}");
+    let report = run(crashdmesg(["--summary"]).arg(&dump.0)).stdout;
+    let report = String::from_utf8(report).unwrap();
+    assert!(
+        report.contains("\nlast words, unfinished: BUG: half a line\n"),
+        "{report}"
+    );
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let messages: Vec<Message> = (0..250).map(|n| Message::new(n, "s".repeat(20))).collect();
     let crash = crash_with(&messages);

@@ -224,6 +224,30 @@ fn a_record_that_was_being_written_is_reported_with_its_salvage() {
 }
 
 #[test]
+fn of_a_line_that_was_being_continued_the_part_before_is_certain() {
+    for &machine in MACHINES {
+        let mut ring = Ring::new(machine, 6, 12, EndRule::Exact);
+        ring.store(&Message::new(1, "before"));
+        let open = Message::new(2_000_000, "a line");
+        ring.store_open(&open);
+        ring.extend(open.caller, b", more", false);
+        // The CPU died between taking room for more and saying that there is more.
+        let slot = ring.slot(ring.head_id);
+        ring.descs[slot].state_var = ring.state_var(ring.head_id, lockless::RESERVED);
+        ring.infos[slot].text_len = 6;
+        let found = read_ring(&ring);
+        assert_eq!(found.texts(), ["before"]);
+        assert_eq!(found.salvage, [b"a line, more"]);
+        assert_eq!(found.begun, [Some((open.ts_ns, b"a line".to_vec()))]);
+        // A new reservation has no length yet, and a wrong one is not believed.
+        for wrong in [0, 60_000] {
+            ring.infos[slot].text_len = wrong;
+            assert_eq!(read_ring(&ring).begun, [None]);
+        }
+    }
+}
+
+#[test]
 fn a_committed_record_counts_and_a_continued_one_is_one_record() {
     let mut ring = ring(6, 10, EndRule::Exact);
     let open = Message::new(1, "a line");

@@ -93,6 +93,8 @@ pub struct Lost<'a> {
     pub what: LostKind,
     /// Text that was found in its place, to be taken with caution.
     pub salvage: &'a [u8],
+    /// Of an unfinished record what is certain: a line that was complete and was being continued.
+    pub begun: Option<Record<'a>>,
 }
 
 /// Why there is no record.
@@ -122,6 +124,16 @@ pub enum LostKind {
     },
 }
 
+impl LostKind {
+    fn with(self, salvage: &[u8]) -> Lost<'_> {
+        Lost {
+            what: self,
+            salvage,
+            begun: None,
+        }
+    }
+}
+
 /// What the log holds at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -133,10 +145,7 @@ pub enum Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn damaged(id: u64, why: Error) -> Self {
-        Entry::Lost(Lost {
-            what: LostKind::Damaged { id, why },
-            salvage: &[],
-        })
+        Entry::Lost(LostKind::Damaged { id, why }.with(&[]))
     }
 
     /// The record, if it is one.

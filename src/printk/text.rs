@@ -6,7 +6,7 @@
 //! cleared.
 
 use super::hole::Hole;
-use super::{Entry, Lost, LostKind, Record};
+use super::{Entry, LostKind, Record};
 use crate::addr::VirtAddr;
 use crate::bytes::{index, wide};
 use crate::error::Result;
@@ -135,10 +135,7 @@ impl Walk<'_> {
             let what = LostKind::CutLine {
                 len: wide(self.line.len()),
             };
-            return Some(Entry::Lost(Lost {
-                what,
-                salvage: &self.line,
-            }));
+            return Some(Entry::Lost(what.with(&self.line)));
         }
         Some(Entry::Record(record))
     }

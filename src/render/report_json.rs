@@ -3,6 +3,7 @@
 //! Fields that are not known are left out. `from_log` names those whose value was read from the text of the log rather
 //! than from memory, `gaps` what could not be read and why. Bytes that are no UTF-8 stand as `\xNN` in the text.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use super::json::{Object, write_array, write_string};
@@ -368,7 +369,13 @@ fn write_log_state(out: &mut dyn Write, log: &LogState) -> fmt::Result {
     object.number("first_seq", log.seqs.map(|(first, _)| first))?;
     object.number("last_seq", log.seqs.map(|(_, last)| last))?;
     object.number("unfinished", Some(log.unfinished))?;
-    object.optional("last_words", log.last_words.as_deref())?;
+    if !log.last_words.is_empty() {
+        let words = log.last_words.iter().map(|words| words.text.as_str());
+        object.string(
+            "last_words",
+            words.collect::<Vec<_>>().join("\n").as_bytes(),
+        )?;
+    }
     object.number("dropped", Some(log.dropped))?;
     object.number("cut", Some(log.cut))?;
     object.number("damaged", Some(log.damaged))?;

@@ -4,14 +4,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Line, Signature, TextScan, TextSummary, report_id};
+use super::words::keep;
+use super::{Excerpt, Line, Signature, TextScan, TextSummary, report_id};
 use crate::bytes::wide;
 use crate::dump::Vmcore;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::kernel::Kernel;
 use crate::limits;
-use crate::printk::{Caller, Entry, Log, Lost, LostKind};
+use crate::printk::{Caller, Entry, Log, Lost, LostKind, Record};
 
 /// What is known of the crash.
 #[derive(Clone, Debug)]
@@ -44,8 +45,8 @@ pub struct LogState {
     pub last_ts_ns: Option<u64>,
     /// Records that a CPU had not finished when the machine died.
     pub unfinished: u64,
-    /// What was already written of the last of them.
-    pub last_words: Option<String>,
+    /// What was already written of them: at most [`limits::SALVAGE_LINES`].
+    pub last_words: Vec<Excerpt>,
     /// Records whose text the kernel had no room for.
     pub dropped: u64,
     /// Lines whose start was overwritten.
@@ -174,24 +175,34 @@ fn scan(kernel: &Kernel<'_>, log: &Result<Log>) -> (TextSummary, LogState) {
                             .seq
                             .map(|seq| (state.seqs.map_or(seq, |(first, _)| first), seq));
                         state.last_ts_ns = state.last_ts_ns.max(record.ts_ns);
-                        scan.feed(&Line {
-                            seq,
-                            ts_ns: record.ts_ns,
-                            level: record.level,
-                            facility: record
-                                .facility
-                                .and_then(|facility| u8::try_from(facility).ok()),
-                            caller: record.caller.map(Caller::id),
-                            text: record.text,
-                        });
+                        scan.feed(&line(&record, seq));
                     }
-                    Entry::Lost(lost) => state.lose(&lost),
+                    Entry::Lost(lost) => {
+                        state.lose(&lost);
+                        if let Some(begun) = &lost.begun {
+                            scan.feed(&line(begun, begun.seq.unwrap_or(state.records)));
+                        }
+                    }
                 }
             }
         }
         Err(error) => state.error = Some(*error),
     }
     (scan.finish(), state)
+}
+
+/// What the summary needs of a record.
+fn line<'a>(record: &Record<'a>, seq: u64) -> Line<'a> {
+    Line {
+        seq,
+        ts_ns: record.ts_ns,
+        level: record.level,
+        facility: record
+            .facility
+            .and_then(|facility| u8::try_from(facility).ok()),
+        caller: record.caller.map(Caller::id),
+        text: record.text,
+    }
 }
 
 impl LogState {
@@ -226,10 +237,18 @@ impl LogState {
 
     /// Counts what is no record.
     pub fn lose(&mut self, lost: &Lost<'_>) {
-        let salvage = || String::from_utf8_lossy(lost.salvage).into_owned();
+        /// Bytes of a text that are kept; the kernel's own limit is 2048.
+        const TEXT: usize = 2048;
+        let salvage = || keep(&String::from_utf8_lossy(lost.salvage), TEXT);
         let count = match lost.what {
             LostKind::Unfinished { .. } => {
-                self.last_words = Some(salvage()).filter(|words| !words.is_empty());
+                if !lost.salvage.is_empty() && wide(self.last_words.len()) < limits::SALVAGE_LINES {
+                    self.last_words.push(Excerpt {
+                        seq: lost.begun.and_then(|record| record.seq).unwrap_or(0),
+                        ts_ns: lost.begun.and_then(|record| record.ts_ns),
+                        text: salvage(),
+                    });
+                }
                 &mut self.unfinished
             }
             LostKind::Dropped { .. } => &mut self.dropped,

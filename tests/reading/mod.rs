@@ -43,6 +43,8 @@ pub struct Read {
     pub lost: Vec<LostKind>,
     /// What was found in the place of the lost ones.
     pub salvage: Vec<Vec<u8>>,
+    /// Time and text of what is certain of them.
+    pub begun: Vec<Option<(u64, Vec<u8>)>>,
 }
 
 impl Read {
@@ -90,6 +92,11 @@ pub fn read_file(file: &[u8]) -> Result<Read> {
             Entry::Lost(lost) => {
                 read.lost.push(lost.what);
                 read.salvage.push(lost.salvage.to_vec());
+                let begun = lost
+                    .begun
+                    .map(|record| (record.ts_ns, record.text.to_vec()));
+                let begun = begun.and_then(|(ts_ns, text)| Some((ts_ns?, text)));
+                read.begun.push(begun);
             }
         }
         let entries = read.kept.len() + read.lost.len();

@@ -6,6 +6,7 @@ use super::{COMMITTED, FAILED_LPOS, FINALIZED, NO_LPOS, RESERVED, Ring};
 use crate::bytes::{index, wide};
 use crate::error::{At, Error, Result};
 use crate::kernel::{Kernel, Window};
+use crate::limits;
 
 /// A pass over the ring.
 pub struct Walk<'k> {
@@ -119,10 +120,7 @@ impl Walk<'_> {
         let before = id.wrapping_sub(self.ring.count()) & self.ring.id_mask();
         let to_head = self.ring.span.count.saturating_sub(self.done);
         if to_head < WRITERS && (found == before || state_var == 0) {
-            return Entry::Lost(Lost {
-                what: LostKind::Unfinished { id },
-                salvage: &[],
-            });
+            return Entry::Lost(LostKind::Unfinished { id }.with(&[]));
         }
         let offset = self
             .ring
@@ -169,20 +167,13 @@ impl Walk<'_> {
 
     fn entry(&mut self, id: u64, desc: &Desc) -> Entry<'_> {
         if desc.state == RESERVED {
-            let what = LostKind::Unfinished { id };
-            return Entry::Lost(Lost {
-                what,
-                salvage: self.salvage(id, desc),
-            });
+            return self.unfinished(id, desc);
         }
         let block = match self.block(id, desc) {
             Ok(Some(block)) => block,
             Ok(None) if desc.begin == NO_LPOS => Block { start: 0, len: 0 },
             Ok(None) => {
-                return Entry::Lost(Lost {
-                    what: LostKind::Dropped { id },
-                    salvage: &[],
-                });
+                return Entry::Lost(LostKind::Dropped { id }.with(&[]));
             }
             Err(why) => return Entry::damaged(id, why),
         };
@@ -197,10 +188,7 @@ impl Walk<'_> {
                     .data
                     .get(block.start, index(block.len))
                     .unwrap_or_default();
-                return Entry::Lost(Lost {
-                    what: LostKind::Damaged { id, why },
-                    salvage: until_nul(text),
-                });
+                return Entry::Lost(LostKind::Damaged { id, why }.with(until_nul(text)));
             }
         };
         let mut record = self.ring.info(raw);
@@ -226,10 +214,7 @@ impl Walk<'_> {
                 value: record.seq.unwrap_or_default(),
                 why: "not the number of this record",
             };
-            return Entry::Lost(Lost {
-                what: LostKind::Damaged { id, why },
-                salvage: until_nul(text),
-            });
+            return Entry::Lost(LostKind::Damaged { id, why }.with(until_nul(text)));
         }
         record.text = text;
         Entry::Record(record)
@@ -284,25 +269,35 @@ impl Walk<'_> {
         }
         Ok(Some(Block {
             start: start.wrapping_add(id_len),
-            len: len.wrapping_sub(id_len),
+            // A damaged position must not make a buffer of the whole ring.
+            len: len.wrapping_sub(id_len).min(limits::RECORD_LEN),
         }))
     }
 
     /// What a CPU had written of a record when the machine died.
-    fn salvage(&mut self, id: u64, desc: &Desc) -> &[u8] {
+    fn unfinished(&mut self, id: u64, desc: &Desc) -> Entry<'_> {
+        let what = LostKind::Unfinished { id };
         let Ok(Some(block)) = self.block(id, desc) else {
-            return &[];
+            return Entry::Lost(what.with(&[]));
         };
-        let text = self
-            .data
-            .get(block.start, index(block.len))
-            .unwrap_or_default();
+        let ring = &self.ring;
+        let at = ring.slot(id).saturating_mul(wide(ring.layout.info));
+        let info = self.infos.get(at, ring.layout.info).unwrap_or_default();
+        let text = self.data.get(block.start, index(block.len));
+        let text = text.unwrap_or_default();
         let printable = |&byte: &u8| byte >= b' ' || byte == b'\t' || byte == b'\n';
-        let end = text
-            .iter()
-            .position(|byte| !printable(byte))
-            .unwrap_or(text.len());
-        text.get(..end).unwrap_or_default()
+        let end = text.iter().position(|byte| !printable(byte));
+        let salvage = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+        // The length is cleared with the reservation, set when the text is whole, and stays while a line is continued.
+        let len = ring.endian.u16(info, ring.layout.text_len).unwrap_or(0);
+        let begun = Some(ring.info(info))
+            .filter(|record| len != 0 && ring.is_of_slot(record, id))
+            .and_then(|record| {
+                let text = salvage.get(..usize::from(len))?;
+                Some(Record { text, ..record })
+            });
+        let lost = what.with(salvage);
+        Entry::Lost(Lost { begun, ..lost })
     }
 }
 

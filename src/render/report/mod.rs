@@ -84,7 +84,10 @@ fn write_line(out: &mut dyn Write, text: &str) -> fmt::Result {
 }
 
 /// `[    1.234567] text`.
-fn write_excerpt(out: &mut dyn Write, excerpt: &Excerpt) -> fmt::Result {
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_excerpt(out: &mut dyn Write, excerpt: &Excerpt) -> fmt::Result {
     if let Some(ts_ns) = excerpt.ts_ns {
         out.write_char('[')?;
         log::write_seconds(out, ts_ns)?;

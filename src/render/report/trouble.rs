@@ -84,8 +84,9 @@ pub(super) fn write_gaps(out: &mut dyn Write, summary: &Summary) -> fmt::Result 
     for line in log.losses() {
         writeln!(out, "the log: {line}")?;
     }
-    if let Some(words) = &log.last_words {
-        text_field(out, "last words, unfinished", words, "")?;
+    for words in &log.last_words {
+        out.write_str("last words, unfinished: ")?;
+        write_excerpt(out, words)?;
     }
     for text in &log.salvage {
         text_field(out, "without its time", text, "")?;
