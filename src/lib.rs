@@ -18,7 +18,7 @@
 //! | [`sysmap`] | a symbol table | VMCOREINFO, where a dump has none |
 //! | [`vmcoreinfo`] | the text note | symbols, sizes, offsets, numbers |
 //! | [`kernel`] | physical memory | the crashed kernel's virtual memory |
-//! | [`printk`] | virtual memory | log entries, one at a time |
+//! | [`printk`] | virtual memory | log entries, one at a time, and text on its way to the log |
 //! | [`kallsyms`] | addresses | names, decoded in place |
 //! | [`btf`] | member names | their offsets |
 //! | [`unwind`] | registers and stacks | backtraces |

@@ -70,6 +70,15 @@ pub const LOG_BUF_LEN: u64 = 1 << 31;
 /// Bytes of a log buffer before 5.10 that are looked at when its length is damaged; few kernels are told to have more.
 pub const LOG_BUF_GUESS: u64 = 32 << 20;
 
+/// Largest buffer of a CPU for what it cannot log at once (`CONFIG_PRINTK_SAFE_LOG_BUF_SHIFT` is at most 17).
+pub const PRINTK_SAFE_LEN: u64 = 128 << 10;
+
+/// Bytes of text that is not yet in the log that are kept in all: an oops takes 3 KiB, a CPU's backtrace 2.
+pub const PENDING_LEN: u64 = 64 << 10;
+
+/// Most buffers of such text that are listed; two for each CPU have one at most.
+pub const PENDING_PLACES: usize = 1024;
+
 /// Longest record in bytes: lengths have 16 bits.
 pub const RECORD_LEN: u64 = 64 << 10;
 

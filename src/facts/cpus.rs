@@ -54,6 +54,13 @@ pub(super) fn online(context: &Context<'_>) -> Result<Vec<u32>> {
     mask(context, "__cpu_online_mask", count(context)?)
 }
 
+/// Numbers of the CPUs that have per-CPU variables.
+pub(super) fn possible(context: &Context<'_>) -> Vec<u32> {
+    // Kernels for one CPU have no such number.
+    let count = count(context).unwrap_or(1);
+    mask(context, "__cpu_possible_mask", count).unwrap_or_else(|_| (0..count).collect())
+}
+
 /// The CPU that panicked; `None` when none did.
 pub(super) fn panicked(context: &Context<'_>) -> Result<Option<u32>> {
     let read = |name| {

@@ -14,11 +14,13 @@ use crate::error::{Error, Result};
 use crate::kallsyms::modules::Module;
 use crate::kernel::Kernel;
 use crate::limits;
+use crate::printk::pending::Pending;
 use crate::unwind::{Code, Trace, Unwinder};
 
 mod context;
 mod cpus;
 mod names;
+mod pending;
 mod system;
 mod tasks;
 mod traces;
@@ -143,6 +145,8 @@ pub struct Facts {
     pub traces: Vec<Trace>,
     /// Loaded modules, the last loaded first.
     pub modules: Option<Vec<Module>>,
+    /// Text that was not yet in the log.
+    pub pending: Vec<Pending>,
     /// What is not known, and why.
     pub gaps: Vec<Gap>,
 }
@@ -182,6 +186,7 @@ impl Facts {
         let online = facts.fact("online CPUs", cpus::online(&context));
         let online = online.unwrap_or_default();
         facts.panic_cpu = facts.fact("panic CPU", cpus::panicked(&context)).flatten();
+        facts.collect_pending(&context);
         facts.collect_modules(&context);
         let members = tasks::Members::new(&context);
         let (registers, pids) = cpus::registers(&context, notes, hypervisor, &online);
@@ -219,6 +224,14 @@ impl Facts {
         self.taint = self.fact("taint", system::taint(context));
         // Empty after an oops, which goes to the capture kernel without a call of panic.
         self.panic_message = system::panic_message(context).ok();
+    }
+
+    fn collect_pending(&mut self, context: &Context<'_>) {
+        let (pending, error) = pending::collect(context, self.panic_cpu);
+        self.pending = pending;
+        if let Some(why) = error {
+            self.gap("text that was not yet in the log", why);
+        }
     }
 
     fn collect_modules(&mut self, context: &Context<'_>) {

@@ -6,6 +6,8 @@
 //! | structured records | 3.5 to 5.9 | `log_first_idx`, `log_next_idx` | `records` |
 //! | lockless ring | 5.10 on | `prb` | `lockless` |
 //!
+//! What `printk()` took and had not yet put there is [`pending`]: it is found by symbols, which VMCOREINFO does not export.
+//!
 //! The generation is chosen by what VMCOREINFO exports, never by version. An entry lends one buffer of its reader, so
 //! a log of 64 MiB costs what one of 128 KiB costs. Damage is data ([`Entry::Lost`]), not control flow: a torn
 //! descriptor must not end the log.
@@ -16,6 +18,7 @@ use crate::kernel::Kernel;
 
 mod hole;
 mod lockless;
+pub mod pending;
 mod records;
 mod text;
 

@@ -38,6 +38,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::
     )?;
     write_tasks(&mut object, &summary.facts)?;
     write_signs(&mut object, summary)?;
+    write_pending(&mut object, &summary.facts)?;
     write_modules(&mut object, summary, &mut from_log)?;
     write_log_state(object.key("log")?, &summary.log)?;
     write_array(object.key("gaps")?, &summary.facts.gaps, &mut |out, gap| {
@@ -80,7 +81,7 @@ fn write_reason_fields(object: &mut Object<'_>, summary: &Summary) -> fmt::Resul
     }
     object.string("kind", summary.text.kind.name().as_bytes())?;
     object.string("how", summary.text.kind.how().as_bytes())?;
-    object.display("why", &summary.text.why)?;
+    object.string("why", summary.why().as_bytes())?;
     object.display("signature", &summary.signature)?;
     object.string("report_id", summary.report_id.as_bytes())
 }
@@ -332,6 +333,34 @@ fn write_signs(object: &mut Object<'_>, summary: &Summary) -> fmt::Result {
     write_array(object.key("warnings")?, &text.warnings, &mut |out, sign| {
         write_excerpt(out, sign)
     })
+}
+
+/// What `printk()` took and that is not in the log; nothing where all is.
+fn write_pending(object: &mut Object<'_>, facts: &Facts) -> fmt::Result {
+    if facts.pending.is_empty() {
+        return Ok(());
+    }
+    write_array(
+        object.key("pending")?,
+        &facts.pending,
+        &mut |out, pending| {
+            let mut object = Object::new(out)?;
+            object.string("buffer", pending.place.name().as_bytes())?;
+            object.number("cpu", pending.place.cpu().map(u64::from))?;
+            object.number("bytes", Some(pending.len))?;
+            object.number("lost", Some(pending.lost.into()).filter(|&lost| lost != 0))?;
+            if let Some(ts_ns) = pending.ts_ns {
+                write_seconds_number(object.key("time")?, ts_ns)?;
+            }
+            write_array(object.key("lines")?, pending.lines(), &mut |out, line| {
+                let mut object = Object::new(out)?;
+                object.number("pri", line.level.map(u64::from))?;
+                object.string("msg", &line.text)?;
+                object.end()
+            })?;
+            object.end()
+        },
+    )
 }
 
 fn write_modules(

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::kernel::Kernel;
 use crate::limits;
+use crate::printk::pending::Pending;
 use crate::printk::{Caller, Entry, Log, Lost, LostKind, Record};
 
 /// What is known of the crash.
@@ -81,7 +82,7 @@ impl Summary {
     }
 
     fn with_facts(kernel: &Kernel<'_>, log: &Result<Log>, facts: Facts) -> Self {
-        let (mut text, state) = scan(kernel, log);
+        let (mut text, state) = scan(kernel, log, &facts.pending);
         if facts.panic_cpu.is_some() {
             text.panicked_in_memory(facts.panic_message.as_deref());
         }
@@ -99,6 +100,18 @@ impl Summary {
             build_id,
             report_id,
         }
+    }
+
+    /// Why the reason is the reason, and where its line stands when that is not in the log.
+    pub fn why(&self) -> String {
+        let reason = self.text.headline();
+        let pending = reason.is_some_and(|line| line.seq > self.log.last_seq());
+        let place = if pending {
+            ", in text that was not yet in the log"
+        } else {
+            ""
+        };
+        format!("{}{place}", self.text.why)
     }
 
     /// The line that crash shows as PANIC: the panic line, or that of the oops which started the capture kernel.
@@ -159,8 +172,8 @@ fn unwound(facts: &Facts) -> Vec<&str> {
         .collect()
 }
 
-/// One pass over the log.
-fn scan(kernel: &Kernel<'_>, log: &Result<Log>) -> (TextSummary, LogState) {
+/// One pass over the log and what was to follow it.
+fn scan(kernel: &Kernel<'_>, log: &Result<Log>, pending: &[Pending]) -> (TextSummary, LogState) {
     let mut scan = TextScan::new();
     let mut state = LogState::default();
     match log {
@@ -188,6 +201,19 @@ fn scan(kernel: &Kernel<'_>, log: &Result<Log>) -> (TextSummary, LogState) {
         }
         Err(error) => state.error = Some(*error),
     }
+    let lines = pending
+        .iter()
+        .flat_map(|pending| pending.lines().map(move |line| (pending, line)));
+    for (seq, (pending, line)) in (state.last_seq().saturating_add(1)..).zip(lines) {
+        scan.feed(&Line {
+            seq,
+            ts_ns: pending.ts_ns,
+            level: line.level,
+            facility: Some(0),
+            caller: pending.place.cpu().map(|cpu| Caller::Cpu(cpu).id()),
+            text: &line.text,
+        });
+    }
     (scan.finish(), state)
 }
 
@@ -206,6 +232,11 @@ fn line<'a>(record: &Record<'a>, seq: u64) -> Line<'a> {
 }
 
 impl LogState {
+    /// The number of the last record.
+    pub fn last_seq(&self) -> u64 {
+        self.seqs.map_or(self.records, |(_, last)| last)
+    }
+
     /// True when nothing is missing that was there at the crash.
     pub fn is_complete(&self) -> bool {
         self.losses().next().is_none()

@@ -18,6 +18,7 @@ pub mod crash;
 pub mod elf;
 pub mod expect;
 pub mod lockless;
+pub mod pending;
 pub mod records;
 pub mod rng;
 pub mod tables;

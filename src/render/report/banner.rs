@@ -19,7 +19,7 @@ pub(super) fn write_reason_fields(out: &mut dyn Write, summary: &Summary) -> fmt
         format_args!("{}: {}", summary.text.kind.name(), summary.text.kind.how()),
     )?;
     if summary.log.error.is_none() {
-        field(out, "WHY", format_args!("{}", summary.text.why))?;
+        field(out, "WHY", format_args!("{}", summary.why()))?;
     }
     field(out, "SIGNATURE", format_args!("{}", summary.signature))?;
     text_field(out, "REPORT ID", &summary.report_id, "")

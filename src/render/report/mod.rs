@@ -6,7 +6,7 @@
 //! reason         the lines that tell why, decoded
 //! call trace     as the kernel printed it
 //! backtraces     of every CPU and of blocked tasks, from memory
-//! signs, modules, what could not be read
+//! signs, what had not reached the log, modules, what could not be read
 //! ```
 //!
 //! Every field is optional. A value that was read from the text of the log rather than from memory says so.
@@ -54,6 +54,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, about: &About<'_>) -> fmt::
     traces::write_cpus(out, &summary.facts)?;
     traces::write_blocked(out, &summary.facts)?;
     trouble::write_signs(out, summary)?;
+    trouble::write_pending(out, summary)?;
     trouble::write_modules(out, summary)?;
     trouble::write_gaps(out, summary)
 }

@@ -1,9 +1,10 @@
-//! Signs of trouble before the reason, the modules, and what could not be read.
+//! Signs of trouble before the reason, what had not reached the log, the modules, and what could not be read.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
 
-use super::{text_field, write_excerpt, write_line, write_title};
+use super::{escape, log, text_field, write_excerpt, write_line, write_title};
+use crate::bytes::wide;
 use crate::summary::{Summary, Taint};
 
 /// Signs of trouble before the reason.
@@ -30,6 +31,44 @@ pub(super) fn write_signs(out: &mut dyn Write, summary: &Summary) -> fmt::Result
         if sign.seq > shown {
             write_excerpt(out, sign)?;
             shown = sign.seq;
+        }
+    }
+    Ok(())
+}
+
+/// What `printk()` took and that is not in the log behind the report.
+pub(super) fn write_pending(out: &mut dyn Write, summary: &Summary) -> fmt::Result {
+    for pending in &summary.facts.pending {
+        let (name, len) = (pending.place.name(), pending.len);
+        match pending.place.cpu() {
+            Some(cpu) => write_title(
+                out,
+                format_args!("not yet in the log: {name} of CPU {cpu}, {len} bytes"),
+            )?,
+            None => write_title(
+                out,
+                format_args!("not yet in the log: {name}, an unfinished line of {len} bytes"),
+            )?,
+        }
+        for line in pending.lines() {
+            if let Some(ts_ns) = pending.ts_ns {
+                out.write_char('[')?;
+                log::write_seconds(out, ts_ns)?;
+                out.write_str("] ")?;
+            }
+            escape::write_text(out, &line.text)?;
+            out.write_char('\n')?;
+        }
+        let rest = len.saturating_sub(wide(pending.text.len()));
+        if rest != 0 {
+            writeln!(out, "  ... and {rest} bytes more")?;
+        }
+        if pending.lost != 0 {
+            writeln!(
+                out,
+                "  ... and {} messages for which there was no room",
+                pending.lost
+            )?;
         }
     }
     Ok(())
