@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use program::is_installed;
-use support::{Scratch, is_root};
-use tree::{Files, as_root, assert_same, listed, put, sh, small_machine, stdout, tree};
+use support::Scratch;
+use tree::{Files, as_root, assert_same, is_root, listed, put, sh, small_machine, stdout, tree};
 
 const TOP: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

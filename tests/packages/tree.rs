@@ -1,10 +1,12 @@
 //! Trees of files as lists, and small machines to install into.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{Scratch, is_root};
+use crate::support::Scratch;
 
 /// Path, and "-rwxr-xr-x" or "-> target", of all but directories. Manual pages are named without ".gz".
 pub type Files = BTreeMap<String, String>;
@@ -74,6 +76,11 @@ pub fn assert_same(found: &Files, expected: &Files) {
         more.is_empty() && less.is_empty(),
         "too much: {more:#?}\nmissing: {less:#?}"
     );
+}
+
+/// True when this is root; what is not can be, in a user namespace.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
 /// A tree with BusyBox and a null device (a file, as others than root cannot make the real one).
