@@ -142,6 +142,35 @@ fn the_buffers_stayed_when_the_ring_became_lockless() {
 }
 
 #[test]
+fn a_real_panic_in_an_nmi_that_no_reader_of_the_log_shows_is_in_the_report() {
+    let Some(dump) = data::dump("f510-nmi") else {
+        return;
+    };
+    let shown = |arg| {
+        let output = run(crashdmesg([arg]).arg(&dump));
+        assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let log = shown("--log");
+    assert!(log.contains("hammering the log") && !log.contains("Kernel panic"));
+    let report = shown("--summary");
+    for line in [
+        "PANIC: \"Kernel panic - not syncing: NMI: Not continuing\"",
+        "KIND: nmi: a non-maskable interrupt, with a panic configured for it",
+        "WHY: the panic message says so, in text that was not yet in the log",
+        "---- not yet in the log: nmi_print_seq of CPU 0, 2189 bytes ----",
+        "Uhhuh. NMI received for unknown reason 21 on CPU 0.",
+        " vprintk_store+0x46/0x210",
+    ] {
+        assert!(
+            report.lines().any(|found| found == line),
+            "{line}\n{report}"
+        );
+    }
+    assert_eq!(report.matches("not yet in the log: ").count(), 1);
+}
+
+#[test]
 fn an_unfinished_line_is_told_with_its_time_and_one_that_is_in_the_log_is_not() {
     for &machine in MACHINES {
         for (old, callers) in [
