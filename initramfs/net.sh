@@ -117,9 +117,10 @@ net_record() {
         ports=
         for s in $NET_SLAVES; do ports="$ports${ports:+,}$(net_mac "$s")"; done
         net_set "$2" bond "$ports"; NET_SUMMARY="bond of $NET_SLAVES"
+        # What the switch was told of must go on; the other modes are this machine's own affair.
         case $NET_MODE in
         active-backup | balance-tlb | balance-alb) ;;
-        *) warn "$NET_BOND runs in mode $NET_MODE; the capture kernel uses active-backup, which this switch must allow" ;;
+        *) net_set "$2" bond-mode "$NET_MODE"; NET_SUMMARY="$NET_MODE $NET_SUMMARY" ;;
         esac
     else
         net_set "$2" interface "$(net_mac "${NET_PORT:-$NET_INTERFACE}")"

@@ -25,7 +25,7 @@ mod value;
 
 pub use ip::IpOption;
 use value::mtu;
-pub use value::{FinalAction, Interface, Mac, Route, Watchdog};
+pub use value::{BondMode, FinalAction, Interface, Mac, Route, Watchdog};
 
 /// Where the file is in the image and on the machine.
 pub const CONFIG_FILE: &str = "/etc/crashdmesg.conf";
@@ -63,8 +63,10 @@ pub struct Config {
     pub vlan: Option<u16>,
     /// The largest packet.
     pub mtu: Option<u32>,
-    /// The ports of an active-backup bond.
+    /// The ports of a bond.
     pub bond: Vec<Interface>,
+    /// How they work together.
+    pub bond_mode: BondMode,
     /// Routes beside the default route.
     pub route: Vec<Route>,
     /// Name servers.
@@ -102,6 +104,7 @@ impl Default for Config {
             vlan: None,
             mtu: None,
             bond: Vec::new(),
+            bond_mode: BondMode::ACTIVE_BACKUP,
             route: Vec::new(),
             nameserver: Vec::new(),
             net_timeout: Duration::from_secs(60),
@@ -179,8 +182,10 @@ pub const KEYS: &[Key] = &[
         |c, v| { c.vlan = Some(value::vlan(v)?); Ok(()) }),
     one("mtu", "BYTES", "largest packet",
         |c, v| { c.mtu = Some(mtu(v)?); Ok(()) }),
-    one("bond", "MAC|NAME,...", "join these interfaces to an active-backup bond and use that",
+    one("bond", "MAC|NAME,...", "join these interfaces to a bond and use that",
         |c, v| { c.bond = value::ports(v)?; Ok(()) }),
+    one("bond-mode", "MODE", "as the kernel names it, such as 802.3ad (default: active-backup)",
+        |c, v| { c.bond_mode = BondMode::parse(v)?; Ok(()) }),
     many("route", "DEST/LEN via GATEWAY", "a route beside the default route",
         |c, v| { c.route.push(Route::parse(v)?); Ok(()) }),
     many("nameserver", "ADDRESS", "DNS server (default: from ip= or DHCP)",

@@ -79,6 +79,40 @@ impl Watchdog {
     }
 }
 
+/// How the ports of a bond work together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BondMode(u8);
+
+/// The kernel's names, in the order of its numbers (`BOND_MODE_*` of `include/uapi/linux/if_bonding.h`).
+#[rustfmt::skip]
+const BOND_MODES: [&str; 7] =
+    ["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"];
+
+impl BondMode {
+    /// One port at a time: asks nothing of a switch.
+    pub const ACTIVE_BACKUP: BondMode = BondMode(1);
+    /// Agreed on with the switch by LACP.
+    pub const LACP: BondMode = BondMode(4);
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let index = BOND_MODES.iter().position(|name| *name == text);
+        let number = index.and_then(|index| u8::try_from(index).ok());
+        number
+            .map(BondMode)
+            .ok_or_else(|| format!("'{text}' is none of {}", BOND_MODES.join(", ")))
+    }
+
+    /// The kernel's number for it.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The word that sets it.
+    pub fn name(self) -> &'static str {
+        BOND_MODES.get(usize::from(self.0)).copied().unwrap_or("")
+    }
+}
+
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
@@ -322,6 +356,9 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_refused() {
         assert!(seconds("0").is_err() && seconds("86401").is_err() && seconds("-1").is_err());
+        assert_eq!(BondMode::parse("802.3ad"), Ok(BondMode::LACP));
+        assert_eq!(BondMode::ACTIVE_BACKUP.name(), "active-backup");
+        assert!(BondMode::parse("lacp").is_err());
         assert!(mtu("67").is_err() && vlan("4095").is_err() && vlan("0").is_err());
         assert!(
             url("10.0.0.1:514").is_err() && url("udp://a\nb").is_err() && url("udp://a").is_ok()

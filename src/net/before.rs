@@ -11,7 +11,7 @@ use std::path::Path;
 use super::address::{self, Assigned};
 use super::link::{self, Link};
 use super::netlink::Netlink;
-use super::{BOND, RESOLV_CONF, sysctls};
+use super::{RESOLV_CONF, bond, sysctls};
 
 /// The kernel's own host name is not set again: `(none)` is what it says without one.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -73,7 +73,7 @@ impl Before {
             let joined = |old: &Link| old.index == port.index && old.master != port.master;
             let ours = now
                 .iter()
-                .any(|bond| bond.index == port.master && bond.name == BOND);
+                .any(|master| master.index == port.master && master.name == bond::NAME);
             if ours && self.links.iter().any(joined) {
                 let _ = link::set_master(netlink, port.index, 0);
             }
@@ -105,7 +105,8 @@ impl Before {
             .and_then(|name| name.split_once('.'));
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let is_vlan = vlan.is_some_and(|(lower, id)| is_number(lower) && is_number(id));
-        (is_vlan || link.name == BOND) && !self.links.iter().any(|old| old.index == link.index)
+        (is_vlan || link.name == bond::NAME)
+            && !self.links.iter().any(|old| old.index == link.index)
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
             has_resolv_conf: false,
         };
         assert!(before.was_made(&named(9, "v2.42")));
-        assert!(before.was_made(&named(9, BOND)));
+        assert!(before.was_made(&named(9, bond::NAME)));
         for (index, name) in [
             (3, "v1.7"),
             (9, "eth1"),

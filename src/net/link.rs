@@ -7,7 +7,7 @@ use std::io;
 use super::netlink::{
     Attributes, CREATE, DUMP, EXCLUSIVE, Message, Netlink, Request, u16_at, u32_at,
 };
-use crate::config::{Interface, Mac};
+use crate::config::{BondMode, Interface, Mac};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -25,7 +25,9 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_BOND_MODE: u16 = 1;
 const IFLA_BOND_MIIMON: u16 = 3;
-const BOND_MODE_ACTIVE_BACKUP: u8 = 1;
+const IFLA_BOND_AD_LACP_RATE: u16 = 21;
+/// Once a second, not once in 30: the partner then loses no time, either.
+const LACP_RATE_FAST: u8 = 1;
 /// How often a bond looks at its ports, the usual value.
 const BOND_MIIMON_MS: u32 = 100;
 
@@ -204,18 +206,24 @@ pub fn delete(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     netlink.tell(Request::new(RTM_DELLINK, 0, &header(index, 0, 0)))
 }
 
-/// Makes the active-backup bond `name`, without ports.
+/// Makes the bond `name`, without ports.
 ///
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` when the bonding module is not loaded.
-pub fn add_bond(netlink: &mut Netlink, name: &str) -> io::Result<()> {
+pub fn add_bond(netlink: &mut Netlink, name: &str, mode: BondMode) -> io::Result<()> {
     let request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header(0, 0, 0))
         .attribute(IFLA_IFNAME, &terminated(name))
         .nested(IFLA_LINKINFO, |info| {
             info.attribute(IFLA_INFO_KIND, b"bond")
                 .nested(IFLA_INFO_DATA, |data| {
-                    data.attribute(IFLA_BOND_MODE, &[BOND_MODE_ACTIVE_BACKUP])
-                        .attribute(IFLA_BOND_MIIMON, &BOND_MIIMON_MS.to_ne_bytes())
+                    let data = data
+                        .attribute(IFLA_BOND_MODE, &[mode.number()])
+                        .attribute(IFLA_BOND_MIIMON, &BOND_MIIMON_MS.to_ne_bytes());
+                    if mode == BondMode::LACP {
+                        data.attribute(IFLA_BOND_AD_LACP_RATE, &[LACP_RATE_FAST])
+                    } else {
+                        data
+                    }
                 })
         });
     existing_is_fine(netlink.tell(request))

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod address;
 mod before;
+mod bond;
 mod dhcp;
 mod dhcp_socket;
 pub mod dns;
@@ -33,7 +34,6 @@ use netlink::{GROUP_IPV6_ADDRESS, GROUP_LINK, Netlink};
 const TRIAL: Duration = Duration::from_secs(10);
 /// How often the tables of the kernel are looked at while waiting for something that it does not announce.
 const POLL: Duration = Duration::from_millis(10);
-const BOND: &str = "bond0";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What is told while it happens.
@@ -137,14 +137,17 @@ impl Setup<'_> {
 
     fn run(&mut self) -> Result<(), String> {
         if !self.config.bond.is_empty() {
-            match self.bond() {
-                Ok(bond) => {
-                    return self
-                        .with_carrier(&bond)
-                        .and_then(|link| self.try_link(&link, self.deadline));
+            match self.try_bond() {
+                Ok(()) => return Ok(()),
+                Err(why) if self.deadline.passed() => return Err(format!("{}: {why}", bond::NAME)),
+                // One port alone may do: the module may be missing, or the port in use may have a light and no network.
+                Err(why) => {
+                    (self.log)(&format!(
+                        "{}: {why}; trying its ports one by one",
+                        bond::NAME
+                    ));
+                    self.dissolve_bond();
                 }
-                // One port alone carries as much as an active-backup bond does.
-                Err(why) => (self.log)(&format!("{BOND}: {why}; trying its ports one by one")),
             }
         }
         self.try_all()
@@ -259,7 +262,7 @@ impl Setup<'_> {
     }
 
     /// Waits until the interface of this name has a carrier.
-    fn with_carrier(&mut self, name: &str) -> Result<Link, String> {
+    fn with_carrier(&mut self, name: &str, deadline: Deadline) -> Result<Link, String> {
         loop {
             let links = link::list(&mut self.netlink)
                 .map_err(|error| format!("list of interfaces: {error}"))?;
@@ -268,65 +271,17 @@ impl Setup<'_> {
                 Some(link) if !link.up => self.start(&link),
                 _ => {}
             }
-            if self.deadline.passed() {
+            if deadline.passed() {
                 return Err(format!("{name}: no carrier"));
             }
-            self.events.wait_event(self.deadline.left());
-        }
-    }
-
-    /// Makes the bond out of the ports that are there; a missing one is waited for only while there is none.
-    fn bond(&mut self) -> Result<String, String> {
-        link::add_bond(&mut self.netlink, BOND)
-            .map_err(|error| format!("cannot be made: {error}"))?;
-        let find = |links: Vec<Link>| links.into_iter().find(|link| link.name == BOND);
-        let list = |netlink: &mut Netlink| link::list(netlink).map_err(|error| error.to_string());
-        let bond = find(list(&mut self.netlink)?).ok_or("it vanished")?;
-        // The first port gives the bond its address, so the first one configured is waited for a little.
-        let patience = self.deadline.within(TRIAL);
-        let wanted = self.wanted();
-        loop {
-            let links = list(&mut self.netlink)?;
-            let ports: Vec<&Link> = wanted
-                .iter()
-                .filter_map(|one| links.iter().find(|link| link.is(one)))
-                .collect();
-            if ports.len() == wanted.len() || (patience.passed() && !ports.is_empty()) {
-                return self.enslave(&bond, &ports).map(|()| BOND.to_owned());
-            }
-            if self.deadline.passed() {
-                return Err("none of its ports is there".to_owned());
-            }
-            self.events.wait_event(if ports.is_empty() {
-                self.deadline.left()
-            } else {
-                patience.left()
-            });
-        }
-    }
-
-    fn enslave(&mut self, bond: &Link, ports: &[&Link]) -> Result<(), String> {
-        let mut count = 0;
-        for port in ports {
-            if port.up {
-                let _ = link::set_up(&mut self.netlink, port.index, false);
-            }
-            match link::set_master(&mut self.netlink, port.index, bond.index) {
-                Ok(()) => count += 1,
-                Err(error) => (self.log)(&format!("{BOND}: {} cannot join: {error}", port.name)),
-            }
-        }
-        if count == 0 {
-            Err("no port could join".to_owned())
-        } else {
-            Ok(())
+            self.events.wait_event(deadline.left());
         }
     }
 
     /// Configures one interface and waits until it leads somewhere; takes everything off again when it does not.
     fn try_link(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
         let link = match self.config.vlan {
-            Some(id) => self.vlan(link, id)?,
+            Some(id) => self.vlan(link, id, deadline)?,
             None => link.clone(),
         };
         let mut applied = Applied::default();
@@ -341,12 +296,12 @@ impl Setup<'_> {
         result
     }
 
-    fn vlan(&mut self, lower: &Link, id: u16) -> Result<Link, String> {
+    fn vlan(&mut self, lower: &Link, id: u16, deadline: Deadline) -> Result<Link, String> {
         // An interface name has 15 bytes; the index is unique and short.
         let name = format!("v{}.{id}", lower.index);
         link::add_vlan(&mut self.netlink, &name, lower.index, id)
             .map_err(|error| format!("VLAN {id}: {error}"))?;
-        self.with_carrier(&name)
+        self.with_carrier(&name, deadline)
     }
 
     fn configure(
