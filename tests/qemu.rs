@@ -123,3 +123,64 @@ fn kdump_images_of_the_distributions_generators_deliver() {
         );
     }
 }
+
+/// A machine at the end of these layers arms itself, rehearses, dies and is heard of; its console, and that of its capture kernel.
+fn through(name: &str, layers: &str) -> Option<(String, String)> {
+    if !wanted() {
+        return None;
+    }
+    let out = scratch(name);
+    let directory = out.to_str().unwrap();
+    let output = qemu("run", &["--quiet", "--net", layers, "--out", directory]);
+    let console = read(out.join("crashed.console"));
+    let capture = read(out.join("capture.console"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}\n{console}\n{capture}");
+    assert!(read(out.join("rehearsal")).contains("REHEARSAL"), "{said}");
+    assert!(
+        console.contains("armed, a panic is reported (0 errors"),
+        "{console}"
+    );
+    Some((console.replace('\r', ""), capture))
+}
+
+#[test]
+fn a_vlan_with_a_small_mtu_leads_to_a_collector_behind_a_router() {
+    let Some((console, capture)) = through("vm-vlan", "vlan:5,mtu:1400,far") else {
+        return;
+    };
+    let recorded = "image: interface = 52:54:00:11:00:00\nimage: vlan = 5\nimage: mtu = 1400\nimage: ip = 10.9.0.2/24::10.9.0.1\n";
+    assert!(console.contains(recorded), "{console}");
+    assert!(capture.contains("10.9.0.1 answers, ready"), "{capture}");
+}
+
+#[test]
+fn a_vlan_on_a_bond_holds_when_the_first_port_loses_its_link() {
+    let Some((console, capture)) = through("vm-bond", "bond:active-backup,vlan:5,unplug") else {
+        return;
+    };
+    let recorded = "image: bond = 52:54:00:11:00:00,52:54:00:11:00:01\nimage: vlan = 5\nimage: ip = 10.9.0.2/24::\n";
+    assert!(console.contains(recorded), "{console}");
+    assert!(
+        capture.contains("crashbond: active-backup bond of eth0, eth1"),
+        "{capture}"
+    );
+    assert!(!capture.contains("one by one"), "{capture}");
+}
+
+/// The peer takes nothing from a port that does not speak LACP.
+#[test]
+fn a_bridge_on_a_vlan_on_an_lacp_bond_is_stood_in_for_by_what_is_below_it() {
+    let Some((console, capture)) = through("vm-bridge", "bond:802.3ad,vlan:5,bridge,ipv6,far")
+    else {
+        return;
+    };
+    let recorded =
+        "image: bond-mode = 802.3ad\nimage: vlan = 5\nimage: ip = [fd00:9::2]/64::[fe80::9]\n";
+    assert!(console.contains(recorded), "{console}");
+    assert!(
+        capture.contains("crashbond: 802.3ad bond of eth0, eth1"),
+        "{capture}"
+    );
+    assert!(!capture.contains("one by one"), "{capture}");
+}
