@@ -36,7 +36,7 @@ const FUNCTIONS: usize = 3;
 const NAME_LEN: usize = 48;
 
 /// Names of functions that say nothing about the bug: of dying, exceptions, interrupts and watchdogs, ways into the
-/// kernel, and waiting, where a lockup or a hung task happens to stand. A `*` stands for any rest.
+/// kernel, formatting, which meets any caller's bad pointer, and waiting, where a lockup or a hung task happens to stand. A `*` stands for any rest.
 const GENERIC: &str = "\
     panic vpanic nmi_panic nmi_panic_self_stop dump_stack* show_stack* dump_backtrace* show_regs* \
     __show_regs* unwind_backtrace __warn warn_slowpath* __warn_printk report_bug* __report_bug* \
@@ -46,6 +46,7 @@ const GENERIC: &str = "\
     ubsan_* __stack_chk_fail* __fortify_panic __fortify_report fortify_panic usercopy_abort \
     __check_object_size* __check_heap_object* __list_add_valid* __list_del_entry_valid* \
     refcount_warn_saturate refcount_dec_not_one crash_kexec __crash_kexec printk _printk vprintk* \
+    printk_sprint vsnprintf vscnprintf vsprintf snprintf scnprintf sprintf kvasprintf* string string_nocheck pointer \
     abort add_taint make_task_dead rewind_stack* do_exit do_group_exit test_taint print_tainted \
     bad_mode panic_bad_stack handle_bad_stack __bad_stack __schedule_bug ___might_sleep __might_sleep __might_resched nmi_cpu_backtrace* \
     nmi_trigger_cpumask_backtrace rcu_dump_cpu_stacks* trigger_*backtrace* arch_trigger_* \
@@ -456,6 +457,31 @@ Call Trace:
             ))
         };
         assert_eq!(log("ext4_writepages"), log("btrfs_search_slot"));
+    }
+
+    #[test]
+    fn a_bad_pointer_that_was_to_be_printed_is_its_owners() {
+        let log = |inner: &str| {
+            signature(&alloc::format!(
+                "general protection fault, probably for non-canonical address 0x1122334455667788: 0000 [#1] SMP NOPTI
+RIP: 0010:{inner}+0x49/0xd0
+Call Trace:
+ vsnprintf+0x27a/0x4f0
+ vscnprintf+0x9/0x30
+ vprintk_store+0x46/0x210
+ vprintk_emit+0xf2/0x270
+ printk+0x58/0x73
+ zp_init+0x27/0x1000 [zprintk]
+ do_one_initcall+0x44/0x1e0
+"
+            ))
+        };
+        assert_eq!(log("string"), log("string_nocheck"));
+        let signature = log("string");
+        assert!(
+            signature.starts_with("c1-general-protection-zp_init-"),
+            "{signature}"
+        );
     }
 
     #[test]
