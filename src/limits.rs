@@ -73,8 +73,9 @@ pub const LOG_BUF_GUESS: u64 = 32 << 20;
 /// Largest buffer of a CPU for what it cannot log at once (`CONFIG_PRINTK_SAFE_LOG_BUF_SHIFT` is at most 17).
 pub const PRINTK_SAFE_LEN: u64 = 128 << 10;
 
-/// Bytes of text that is not yet in the log that are kept in all: an oops takes 3 KiB, a CPU's backtrace 2.
-pub const PENDING_LEN: u64 = 64 << 10;
+/// Bytes of text that is not yet in the log that are kept in all: an oops takes 3 KiB, a CPU's backtrace 2. Collectors
+/// that get the report as one entry take 64 KiB of it.
+pub const PENDING_LEN: u64 = 32 << 10;
 
 /// Most buffers of such text that are listed; two for each CPU have one at most.
 pub const PENDING_PLACES: usize = 1024;

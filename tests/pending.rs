@@ -220,7 +220,7 @@ fn where_nothing_waits_the_report_says_nothing_of_it() {
 }
 
 #[test]
-fn at_most_64_kib_are_kept_and_what_the_panicking_cpu_said_is_among_them() {
+fn at_most_32_kib_are_kept_and_what_the_panicking_cpu_said_is_among_them() {
     let (mut crash, areas) = crash_with(Machine::X86_64, false, 40);
     for (cpu, area) in areas.iter().enumerate() {
         let text = format!("\x014backtrace of CPU {cpu}\n").repeat(330);
@@ -231,7 +231,7 @@ fn at_most_64_kib_are_kept_and_what_the_panicking_cpu_said_is_among_them() {
     let pending = &summary.facts.pending;
     assert_eq!(pending.len(), 40);
     let kept: usize = pending.iter().map(|pending| pending.text.len()).sum();
-    assert_eq!(kept, 64 << 10);
+    assert_eq!(kept, 32 << 10);
     assert_eq!(pending[33].text.len() as u64, pending[33].len);
     assert_eq!(pending[39].text.len(), 0);
     assert!(pending[39].len > 7000);
@@ -301,7 +301,7 @@ fn any_bytes_in_the_buffers_end_in_text_or_a_gap() {
             .iter()
             .map(|found| found.text.len())
             .sum();
-        assert!(kept <= 64 << 10, "{kept}");
+        assert!(kept <= 32 << 10, "{kept}");
         assert_eq!(summary.log.records, 10);
     }
 }
