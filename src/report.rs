@@ -202,6 +202,11 @@ pub fn write_log_title(out: &mut dyn fmt::Write, summary: &Summary) -> fmt::Resu
     } else {
         "incomplete"
     };
+    let mut state = String::from(state);
+    let pending: u64 = summary.facts.pending.iter().map(|text| text.len).sum();
+    if pending != 0 {
+        state += &format!("; {pending} bytes had not reached it, see above");
+    }
     match log.seqs {
         Some((first, last)) => {
             let records = log.records;

@@ -168,6 +168,13 @@ fn a_real_panic_in_an_nmi_that_no_reader_of_the_log_shows_is_in_the_report() {
         );
     }
     assert_eq!(report.matches("not yet in the log: ").count(), 1);
+    let whole = String::from_utf8(run(&mut crashdmesg([&dump])).stdout).unwrap();
+    let title = whole.lines().find(|line| line.starts_with("---- log: "));
+    let title = title.unwrap();
+    assert!(
+        title.ends_with(", complete; 2189 bytes had not reached it, see above ----"),
+        "{title}"
+    );
 }
 
 #[test]
