@@ -2,8 +2,8 @@
 # dracut module: puts crashdmesg into the kdump image (Fedora, RHEL, openSUSE), or where it is asked for (--add crashdmesg).
 
 check() {
-    # Of its own accord only in kdump's image, which has one of these modules.
-    [[ " ${dracutmodules-} ${add_dracutmodules-} ${force_add_dracutmodules-} " =~ \ (kdumpbase|kdump)\  ]] && return 0
+    # Of its own accord only in kdump's image, which has one of these modules; kdump-utils says so in the environment, too.
+    [[ ${IN_KDUMP-} || " ${dracutmodules-} ${add_dracutmodules-} ${force_add_dracutmodules-} " =~ \ (kdumpbase|kdump)\  ]] && return 0
     return 255
 }
 
@@ -34,15 +34,19 @@ installkernel() {
 }
 
 install() {
-    local plan lib=/usr/lib/crashdmesg
+    local plan file lib=/usr/lib/crashdmesg
     [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
     plan=$(crashdmesg_plan) || return 0
     inst "$(command -v crashdmesg || echo /usr/sbin/crashdmesg)" /usr/sbin/crashdmesg
     inst_simple "$plan/crashdmesg.conf" /etc/crashdmesg.conf
     inst_simple "$plan/modules" /etc/crashdmesg.load
     [[ ! -s $plan/hosts ]] || inst_simple "$plan/hosts" /etc/crashdmesg.hosts
+    # The client and the keys of an ssh:// target.
+    while read -r file; do
+        [[ -e $initdir/$file ]] || inst_simple "$plan/files/$file" "/$file"
+    done < <(cd "$plan/files" && find . -type f -printf '%P\n')
     inst_script "$lib/hooks/ship" /usr/lib/crashdmesg/ship
-    inst_multiple modprobe cp
+    inst_multiple modprobe
     # Before anything that asks for a root file system: the text needs none.
     inst_hook cmdline 01 "$moddir/crashdmesg-hook.sh"
 }
