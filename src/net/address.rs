@@ -180,18 +180,22 @@ fn parse_address(message: &Message<'_>) -> Option<Assigned> {
     })
 }
 
-/// Whether `index` has an IPv6 address of its own making that can be used beyond the link.
+/// Whether `index` has an IPv6 address that can be used beyond the link (`global`), or on it.
 ///
 /// # Errors
 /// The kernel's.
-pub fn has_global_ipv6(netlink: &mut Netlink, index: u32) -> io::Result<bool> {
+pub fn has_ipv6(netlink: &mut Netlink, index: u32, global: bool) -> io::Result<bool> {
+    let wanted = if global {
+        RT_SCOPE_UNIVERSE
+    } else {
+        RT_SCOPE_LINK
+    };
     let mut found = false;
     netlink.ask(
         Request::new(RTM_GETADDR, DUMP, &[AF_INET6, 0, 0, 0, 0, 0, 0, 0]),
         &mut |message| {
             let [_, _, flags, scope] = *message.body.first_chunk().unwrap_or(&[0; 4]);
-            let usable =
-                flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0 && scope == RT_SCOPE_UNIVERSE;
+            let usable = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0 && scope == wanted;
             found |= usable
                 && u32_at(message.body, 4) == Some(index)
                 && message.body.len() > IFADDRMSG_LEN;

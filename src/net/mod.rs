@@ -475,7 +475,7 @@ impl Setup<'_> {
 
     /// The kernel does it all; this only waits.
     fn wait_ipv6(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
-        while !address::has_global_ipv6(&mut self.netlink, link.index)
+        while !address::has_ipv6(&mut self.netlink, link.index, true)
             .map_err(|error| error.to_string())?
         {
             if deadline.passed() {

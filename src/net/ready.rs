@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::address::{Neighbour, NextHop, neighbour, next_hop, solicit};
+use super::address::{Neighbour, NextHop, has_ipv6, neighbour, next_hop, solicit};
 use super::link::{Link, list};
 use super::{POLL, Setup, write_resolv_conf};
 use crate::config::ip::Method;
@@ -23,6 +23,9 @@ pub const BEYOND: [IpAddr; 2] = [
 
 /// For the answer on a way that somebody else has set up.
 const ALREADY: Duration = Duration::from_secs(3);
+/// The kernel makes a link-local address at once when the carrier comes, and after a second when it was there before the
+/// interface was brought up (`linkwatch_urgent_event`).
+const LINK_LOCAL: Duration = Duration::from_secs(2);
 
 impl Setup<'_> {
     /// Whether somebody else has configured the network, and it leads to a target: then it is best left alone.
@@ -57,6 +60,9 @@ impl Setup<'_> {
         if hops.is_empty() || hops.iter().any(|hop| hop.local) {
             return Ok(());
         }
+        if hops.iter().all(|hop| hop.address.is_ipv6()) {
+            self.wait_link_local(link, deadline.within(LINK_LOCAL));
+        }
         loop {
             for hop in &hops {
                 match neighbour(&mut self.netlink, hop)
@@ -77,6 +83,16 @@ impl Setup<'_> {
                 let names: Vec<String> = hops.iter().map(|hop| hop.address.to_string()).collect();
                 return Err(format!("no answer from {}", names.join(", ")));
             }
+            deadline.sleep(POLL);
+        }
+    }
+
+    /// Neighbour solicitations come from the link-local address: without one the first is not sent, and the kernel waits
+    /// for a second before the next.
+    fn wait_link_local(&mut self, link: &Link, deadline: Deadline) {
+        while !deadline.passed()
+            && has_ipv6(&mut self.netlink, link.index, false).is_ok_and(|found| !found)
+        {
             deadline.sleep(POLL);
         }
     }
