@@ -57,7 +57,10 @@ module_add() {
     path=$(awk -v n="$name" '$1 == n {print $2; exit}' "$INDEX")
     if [ -z "$path" ]; then
         case " $BUILTIN " in *" $name "*) return 0 ;; esac
-        return 1
+        # Not a module's name, then perhaps an algorithm's: the kernel would call modprobe for it, which the image has not.
+        providers=$(module_providers "$name") || return 1
+        for need in $providers; do module_add "$need"; done
+        return 0
     fi
     SEEN="$SEEN $name"
     plain=$STAGE/lib/modules/$name.ko
@@ -71,6 +74,20 @@ module_add() {
     done
     printf '%s\n' "$1" >>"$ORDER"
     for need in $3; do module_add "$need" || :; done
+}
+
+# module_providers ALIAS: the modules that say so of themselves; none when the kernel has it built in. Status 1: nobody does.
+module_providers() {
+    # depmod's list where there is one; otherwise those that are called like it (crc32c: crc32c_generic, crc32c_intel).
+    found=$(sed -n "s/^alias \(crypto-\)\{0,1\}$1 //p" "$TREE/modules.alias" 2>/dev/null | sort -u)
+    [ -n "$found" ] || for like in $(awk -v n="$1" 'index($1, n "_") == 1 {print $2}' "$INDEX"); do
+        unpack "$TREE/$like" >"$STAGE/alias"
+        ! modinfo_field "$STAGE/alias" alias | grep -qx "$1" || found="$found $(awk -v p="$like" '$2 == p {print $1}' "$INDEX")"
+        rm -f "$STAGE/alias"
+    done
+    # shellcheck disable=SC2086
+    [ -z "$found" ] || { printf '%s\n' $found | sort; return 0; }
+    [ -f "$TREE/modules.builtin.modinfo" ] && tr '\000' '\n' <"$TREE/modules.builtin.modinfo" | grep -qE "\.alias=(crypto-)?$1\$"
 }
 
 # builtin_modules DIR: the names of what is built into the kernel of that tree.

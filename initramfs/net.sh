@@ -3,6 +3,7 @@
 #
 #   eth0.100 (VLAN) -> bond0 -> eth0, eth1         every layer's driver, and the bus under each port (virtio, USB, VMBus);
 #   br0 -> eth0, vnet3                             a bridge or macvlan only forwards: its first physical port is used instead
+#   team0 -> eth0, eth1                            made a bond
 #
 # Everything is read from sysfs and ip(8); nothing is changed.
 
@@ -74,6 +75,10 @@ net_walk() {
         NET_MODE=$(sed 's/ .*//' "$d/bonding/mode")
         for s in $NET_SLAVES; do net_walk "$s"; done
     elif grep -qs '^DEVTYPE=vlan' "$d/uevent"; then
+        [ -z "$NET_VLAN" ] || warn "VLAN $NET_VLAN is inside another ($1), and the capture kernel makes one only"
+        case $(ip -d -o link show "$1" 2>/dev/null) in
+        *" vlan protocol 802.1ad "*) warn "$1 is an 802.1ad VLAN, and the capture kernel makes 802.1Q ones only" ;;
+        esac
         NET_MODULES="8021q $NET_MODULES"
         NET_VLAN=$(sed -n 's/.*VID: \([0-9]*\).*/\1/p' "${CRASHDMESG_PROC:-/proc}/net/vlan/$1" 2>/dev/null | head -n 1)
         [ -n "$NET_VLAN" ] || NET_VLAN=$(ip -d -o link show "$1" | sed -n 's/.* vlan .*id \([0-9]*\) .*/\1/p')
@@ -84,13 +89,32 @@ net_walk() {
         [ ! -e "$d/phydev" ] || NET_MODULES="$NET_MODULES $(net_drivers "$d/phydev")"
         # netvsc: the SR-IOV function that carries its traffic is a lower device.
         for p in $(net_ports "$1"); do NET_MODULES="$NET_MODULES $(net_drivers "$SYS/class/net/$p/device")"; done
+    elif ip -d -o link show "$1" 2>/dev/null | grep -q '[\ ] team \{0,1\}'; then
+        NET_BOND=$1 NET_SLAVES=$(net_ports "$1" | tr '\n' ' ') NET_MODULES="bonding $NET_MODULES"
+        case $(teamdctl "$1" config dump noports 2>/dev/null | tr -d ' \n') in
+        *'"name":"lacp"'*) NET_MODE=802.3ad ;;
+        *'"name":"loadbalance"'* | *'"name":"roundrobin"'*) NET_MODE=balance-xor ;;
+        *'"name":"broadcast"'*) NET_MODE=broadcast ;;
+        *) NET_MODE=active-backup ;;
+        esac
+        for s in $NET_SLAVES; do net_walk "$s"; done
     else
         for p in $(net_ports "$1"); do
-            below=$NET_PORT; net_walk "$p"
-            [ "$NET_PORT" = "$below" ] || return 0 # a port with hardware under it
+            net_walk "$p"
+            [ -z "$NET_PORT" ] || return 0 # a port with hardware under it
         done
-        warn "$1 has no hardware below it that could be used"
     fi
+}
+
+# net_twin INTERFACE: walks the hardware that has the same address, for what links to nothing below it (Open vSwitch).
+net_twin() {
+    for d in "$SYS"/class/net/*; do
+        p=${d##*/}
+        [ "$p" != "$1" ] && [ -e "$d/device" ] && [ "$(cat "$d/address")" = "$(cat "$SYS/class/net/$1/address")" ] || continue
+        [ ! -e "$d/bonding_slave" ] || p=$(basename "$(readlink -f "$d/master")")
+        net_walk "$p"
+        return 0
+    done
 }
 
 # net_mac INTERFACE: its permanent Ethernet address; a bond's port or a changed address shows another one now.
@@ -113,7 +137,11 @@ net_bracketed() { case $1 in *:*) printf '[%s]' "$1" ;; *) printf '%s' "$1" ;; e
 net_record() {
     NET_PORT='' NET_VLAN='' NET_BOND='' NET_SLAVES='' NET_MODE='' NET_MODULES=''
     net_walk "$NET_INTERFACE"
-    if [ -n "$NET_BOND" ]; then
+    [ -n "$NET_PORT" ] || net_twin "$NET_INTERFACE"
+    if [ -z "$NET_PORT" ]; then
+        warn "$NET_INTERFACE has no hardware below it that could be used"
+        NET_SUMMARY="none below $NET_INTERFACE"
+    elif [ -n "$NET_BOND" ]; then
         ports=
         for s in $NET_SLAVES; do ports="$ports${ports:+,}$(net_mac "$s")"; done
         net_set "$2" bond "$ports"; NET_SUMMARY="bond of $NET_SLAVES"
@@ -122,9 +150,12 @@ net_record() {
         active-backup | balance-tlb | balance-alb) ;;
         *) net_set "$2" bond-mode "$NET_MODE"; NET_SUMMARY="$NET_MODE $NET_SUMMARY" ;;
         esac
+    elif [ "$(cat "$SYS/class/net/$NET_PORT/addr_assign_type" 2>/dev/null)" = 1 ]; then
+        # Chosen by chance at each boot, as by a virtual function whose host gave it none: no way to know it again.
+        NET_SUMMARY="any interface ($NET_PORT now)"
     else
-        net_set "$2" interface "$(net_mac "${NET_PORT:-$NET_INTERFACE}")"
-        NET_SUMMARY="$(net_mac "${NET_PORT:-$NET_INTERFACE}") (${NET_PORT:-$NET_INTERFACE} now)"
+        net_set "$2" interface "$(net_mac "$NET_PORT")"
+        NET_SUMMARY="$(net_mac "$NET_PORT") ($NET_PORT now)"
     fi
     [ -z "$NET_VLAN" ] || { net_set "$2" vlan "$NET_VLAN"; NET_SUMMARY="$NET_SUMMARY, VLAN $NET_VLAN"; }
     mtu=$(cat "$SYS/class/net/$NET_INTERFACE/mtu" 2>/dev/null || echo 1500)
@@ -139,25 +170,47 @@ net_record() {
         net_set "$2" ip dhcp; NET_SUMMARY="$NET_SUMMARY, DHCP"
         return 0
     fi
-    prefix=$(ip -o addr show dev "$NET_INTERFACE" | awk -v a="$NET_ADDRESS" '{split($4, x, "/")} x[1] == a {print x[2]; exit}')
-    family=-4; case $NET_ADDRESS in *:*) family=-6 ;; esac
-    default=$(ip -o $family route show default dev "$NET_INTERFACE" 2>/dev/null | sed -n 's/.* via \(inet6 \)\{0,1\}\([^ ]*\).*/\2/p' | head -n 1)
-    gateway=${default:-$NET_GATEWAY}
-    net_set "$2" ip "$(net_bracketed "$NET_ADDRESS")/${prefix:-32}::${gateway:+$(net_bracketed "$gateway")}"
-    NET_SUMMARY="$NET_SUMMARY, $NET_ADDRESS/${prefix:-32}${gateway:+ via $gateway}"
+    own=1; ! grep -q '^[[:space:]]*ip[[:space:]]*=' "$2" || own=''
+    recorded='' families=''
+    net_address "$NET_ADDRESS" "$2"
     for url in $3; do
         host=$(url_host "$url"); [ -n "$host" ] && peer=$(resolve "$host") || continue
         way=$(ip -o route get "$peer" 2>/dev/null | head -n 1) || continue
         via=$(printf '%s' "$way" | sed -n 's/.* via \(inet6 \)\{0,1\}\([^ ]*\).*/\2/p')
         dev=$(printf '%s' "$way" | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+        from=$(printf '%s' "$way" | sed -n 's/.* src \([^ ]*\).*/\1/p')
         if [ "$dev" != "$NET_INTERFACE" ]; then
             warn "$host is reached through ${dev:-nothing} now, but the image has $NET_INTERFACE alone"
-        elif [ -n "$via" ] && [ "$via" != "$gateway" ]; then
-            bits=32; case $peer in *:*) bits=128 ;; esac
-            grep -q "^route = $peer/" "$2" || printf 'route = %s/%s via %s\n' "$peer" $bits "$via" >>"$2"
+            continue
         fi
+        # The other family's address, or that of another network on this interface.
+        [ -z "$from" ] || net_address "$from" "$2"
+        bits=32 family=-4; case $peer in *:*) bits=128 family=-6 ;; esac
+        case " $gateways " in *" $via "*) [ -z "$via" ] || continue ;; esac
+        # A neighbour needs a route only where no address of ours has it in its network.
+        [ -n "$via" ] || [ -z "$(ip -o $family route show match "$peer" dev "$dev" protocol kernel 2>/dev/null)" ] || continue
+        grep -q "^route = $peer/" "$2" || printf 'route = %s/%s%s\n' "$peer" $bits "${via:+ via $via}" >>"$2"
     done
     return 0
+}
+
+# net_address ADDRESS CONF: records it once, with its prefix, and with the default gateway when it is the first of its family.
+net_address() {
+    case " $recorded " in *" $1 "*) return 0 ;; esac
+    recorded="$recorded $1"
+    prefix=$(ip -o addr show dev "$NET_INTERFACE" | awk -v a="$1" '{split($4, x, "/")} x[1] == a {print x[2]; exit}')
+    family=-4; case $1 in *:*) family=-6 ;; esac
+    gateway=
+    case " $families " in
+    *" $family "*) ;;
+    *)
+        gateway=$(ip -o $family route show default dev "$NET_INTERFACE" 2>/dev/null | sed -n 's/.* via \(inet6 \)\{0,1\}\([^ ]*\).*/\2/p' | head -n 1)
+        [ -n "$gateway" ] || [ "$1" != "$NET_ADDRESS" ] || gateway=$NET_GATEWAY ;;
+    esac
+    families="$families $family" gateways="${gateways-} $gateway"
+    [ -n "$own" ] || return 0
+    printf 'ip = %s/%s::%s\n' "$(net_bracketed "$1")" "${prefix:-32}" "${gateway:+$(net_bracketed "$gateway")}" >>"$2"
+    NET_SUMMARY="$NET_SUMMARY, $1/${prefix:-32}${gateway:+ via $gateway}"
 }
 
 # net_hosts TARGETS: hosts(5) lines for the targets that are names.

@@ -498,3 +498,134 @@ fn dhcp_records_the_interface_alone_and_none_records_nothing() {
     assert_eq!(image.text("etc/crashdmesg.conf"), conf);
     assert!(image.modules().is_empty());
 }
+
+#[test]
+fn a_soft_dependency_on_an_algorithm_brings_the_modules_that_provide_it() {
+    let tree = Scratch::new("algorithm");
+    tree.module("nic", &["depends=libsum"]);
+    tree.module("libsum", &["softdep=pre: sum32c"]);
+    tree.module("sum32c-generic", &["alias=crypto-sum32c", "alias=sum32c"]);
+    tree.module("sum32c_fast", &["alias=sum32c"]);
+    tree.module("sum32c_other", &["alias=sum64"]);
+    let order = ["sum32c_fast", "sum32c_generic", "libsum", "nic"];
+    let image = tree.built(&["--network", "none", "--module", "nic"]);
+    assert_eq!(image.modules(), order);
+    let depmod = format!("lib/modules/{VERSION}/modules.alias");
+    tree.write(
+        &depmod,
+        b"alias crypto-sum32c sum32c_generic\nalias sum32c sum32c_fast\n",
+    );
+    let image = tree.built(&["--network", "none", "--module", "nic"]);
+    assert_eq!(image.modules(), order);
+    assert!(!image.said.contains("does not have"), "{}", image.said);
+}
+
+#[test]
+fn what_the_kernel_has_built_in_is_not_missed_by_the_name_of_its_algorithm() {
+    let tree = Scratch::new("algorithm-builtin");
+    tree.module("libsum", &["softdep=pre: sum32c"]);
+    let image = tree.built(&["--network", "none", "--module", "libsum"]);
+    assert!(
+        image
+            .said
+            .contains("asks for sum32c, which this kernel does not have")
+    );
+    let builtin = format!("lib/modules/{VERSION}/modules.builtin.modinfo");
+    tree.write(
+        &builtin,
+        b"sum32c_generic.alias=sum32c\0sum32c_generic.license=GPL\0",
+    );
+    let image = tree.built(&["--network", "none", "--module", "libsum"]);
+    assert!(!image.said.contains("does not have"), "{}", image.said);
+    assert_eq!(image.modules(), ["libsum"]);
+}
+
+#[test]
+fn a_bond_that_the_switch_knows_of_keeps_its_mode_under_a_bridge_of_many_taps() {
+    let tree = machine("lacp", "br0", "192.0.2.5", "192.0.2.1");
+    for (port, mac, slot) in [
+        ("eno1", "02:00:00:00:00:01", "0000:01:00.0"),
+        ("eno2", "02:00:00:00:00:02", "0000:02:00.0"),
+    ] {
+        tree.port(port, mac, &[("pci0", ""), (slot, "igb")]);
+    }
+    tree.upper("bond0", &["eno1", "eno2"]);
+    tree.write("sys/class/net/bond0/bonding/slaves", b"eno1 eno2\n");
+    tree.write("sys/class/net/bond0/bonding/mode", b"802.3ad 4\n");
+    tree.upper("atap0", &[]);
+    tree.upper("br0", &["atap0", "bond0"]);
+    tree.module("bonding", &[]);
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    let expected = "bond = 02:00:00:00:00:01,02:00:00:00:00:02\nbond-mode = 802.3ad\n";
+    assert!(conf.contains(expected), "{conf}");
+    assert!(!image.said.contains("no hardware"), "{}", image.said);
+    assert_eq!(image.sorted_modules(), ["bonding", "igb"]);
+}
+
+#[test]
+fn an_interface_that_links_to_nothing_is_led_back_to_the_port_with_its_address() {
+    // As Open vSwitch does.
+    let tree = machine("twin", "br-ex", "192.0.2.5", "192.0.2.1");
+    let path = [("pci0", ""), ("0000:01:00.0", "e1000e")];
+    tree.port("enp1s0", "02:00:00:00:00:07", &path);
+    tree.class("br-ex", "02:00:00:00:00:07", "1500");
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(conf.contains("interface = 02:00:00:00:00:07\n"), "{conf}");
+    assert_eq!(image.modules(), ["e1000e"]);
+    // A tunnel has no such port.
+    tree.class("br-ex", "", "1420");
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    assert!(
+        image.said.contains("br-ex has no hardware below it"),
+        "{}",
+        image.said
+    );
+    assert!(!image.text("etc/crashdmesg.conf").contains("interface"));
+}
+
+#[test]
+fn an_address_made_up_at_boot_does_not_choose_the_interface() {
+    let tree = machine("random", "eth0", "192.0.2.5", "192.0.2.1");
+    let path = [("pci0", ""), ("0000:01:00.0", "iavf")];
+    tree.port("eth0", "02:00:00:00:00:07", &path);
+    tree.write("sys/class/net/eth0/addr_assign_type", b"1\n");
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(
+        !conf.contains("interface") && conf.contains("ip = 192.0.2.5/20"),
+        "{conf}"
+    );
+    assert_eq!(image.modules(), ["iavf"]);
+}
+
+#[test]
+fn every_target_finds_the_address_and_the_route_that_it_is_reached_by() {
+    let tree = Scratch::new("families");
+    let script = r#"#!/bin/sh
+case "$*" in
+*"route get 192.0.2.9"*) echo "192.0.2.9 dev eth0 src 192.0.2.5" ;;
+*"route get 192.0.2.10"*) echo "192.0.2.10 dev eth0 src 192.0.2.5" ;;
+*"route get 10.7.0.9"*) echo "10.7.0.9 dev eth0 src 192.0.2.5" ;;
+*"route get 2001:db8::9"*) echo "2001:db8::9 via fe80::1 dev eth0 src 2001:db8:5::5 metric 100" ;;
+*"-4 route show match 192.0.2."*) echo "192.0.2.0/24 scope link src 192.0.2.5" ;;
+*"-4 route show default"*) echo "default via 192.0.2.1" ;;
+*"-6 route show default"*) echo "default via fe80::1 proto ra" ;;
+*"addr show"*) printf '2: eth0    inet 192.0.2.5/24 scope global eth0\n2: eth0    inet6 2001:db8:5::5/64 scope global\n' ;;
+esac
+"#;
+    tree.program("bin/ip", script);
+    tree.port(
+        "eth0",
+        "02:00:00:00:00:07",
+        &[("pci0", ""), ("0000:01:00.0", "e1000e")],
+    );
+    #[rustfmt::skip]
+    let image = tree.built(&["--send", "tcp://192.0.2.9:1", "--send", "tcp://[2001:db8::9]:1", "--send", "tcp://10.7.0.9:1",
+        "--send", "tcp://192.0.2.10:1"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    let expected =
+        "ip = 192.0.2.5/24::192.0.2.1\nip = [2001:db8:5::5]/64::[fe80::1]\nroute = 10.7.0.9/32\n";
+    assert!(conf.ends_with(expected), "{conf}");
+}
