@@ -54,6 +54,11 @@ want_cargo() {
     PATH=$HOME/.cargo/bin:$PATH
 }
 
+# free_port: one that nothing listens on now
+free_port() {
+    timeout 1 socat -d -d -u TCP-LISTEN:0,bind=127.0.0.1 /dev/null 2>&1 | sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' | head -n 1
+}
+
 # --- the kernel ----------------------------------------------------------------------------------------------------------
 
 # kernel_package NAME: the real package behind a metapackage such as linux-image-cloud-amd64.

@@ -37,7 +37,7 @@ install() {
     local plan file lib=/usr/lib/crashdmesg
     [[ -x $lib/build ]] || lib=/usr/local/lib/crashdmesg
     plan=$(crashdmesg_plan) || return 0
-    inst "$(command -v crashdmesg || echo /usr/sbin/crashdmesg)" /usr/sbin/crashdmesg
+    inst "$(readlink -f "$lib/../../sbin/crashdmesg")" /usr/sbin/crashdmesg
     inst_simple "$plan/crashdmesg.conf" /etc/crashdmesg.conf
     inst_simple "$plan/modules" /etc/crashdmesg.load
     [[ ! -s $plan/hosts ]] || inst_simple "$plan/hosts" /etc/crashdmesg.hosts
