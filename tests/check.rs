@@ -91,6 +91,21 @@ impl Machine {
         symlink(format!("/usr/lib/systemd/system/{unit}"), wants.join(unit)).unwrap();
     }
 
+    /// As `crashdmesg-arm --kdump` on Debian leaves it.
+    fn join_kdump(&self) {
+        self.remove("etc/systemd/system/multi-user.target.wants/crashdmesg.service");
+        self.remove(&format!("var/lib/crashdmesg/capture-{RELEASE}.img"));
+        self.link_unit("kdump-tools.service");
+        self.write(&format!("var/lib/kdump/initrd.img-{RELEASE}"), "image");
+    }
+
+    /// Makes a file a day old.
+    fn age(&self, path: &str) {
+        let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+        let file = fs::File::options().write(true).open(self.root.join(path));
+        file.unwrap().set_modified(yesterday).unwrap();
+    }
+
     fn check(&self) -> (i32, String) {
         let output = crashdmesg(&["--check"], Some(&self.root));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -123,6 +138,15 @@ fn a_machine_that_is_well_has_no_findings() {
     assert_eq!(status, 0);
 }
 
+#[test]
+fn a_machine_whose_own_kdump_was_joined_has_no_findings() {
+    let machine = Machine::new("joined");
+    machine.join_kdump();
+    let (status, text) = machine.check();
+    assert!(text.ends_with("(0 errors, 0 warnings)\n"), "{text}");
+    assert_eq!(status, 0);
+}
+
 /// What is done to a machine, the status that follows, and words of the one finding.
 type Plant = (&'static str, fn(&Machine), i32, &'static str, &'static str);
 
@@ -140,6 +164,10 @@ const PLANTS: &[Plant] = &[
         "crashdmesg.service is not enabled", "systemctl enable"),
     ("two services", |m| m.link_unit("kdump.service"), 1,
         "kdump.service loads a capture kernel, too", "disable kdump.service"),
+    ("kdump without us", |m| { m.join_kdump(); m.age("etc/crashdmesg.conf"); m.age(&format!("var/lib/kdump/initrd.img-{RELEASE}")); }, 2,
+        "initrd.img-6.1.0-test was made without crashdmesg", "crashdmesg-arm --kdump"),
+    ("kdump not enabled", |m| { m.join_kdump(); m.remove("etc/systemd/system/multi-user.target.wants/kdump-tools.service"); }, 1,
+        "the distribution's kdump is not enabled", "systemctl enable"),
     ("no image of this kernel", |m| m.remove("var/lib/crashdmesg/capture-6.1.0-test.img"), 2,
         "no capture image of kernel 6.1.0-test", "crashdmesg-arm"),
     ("no driver in the image", |m| m.write("var/lib/crashdmesg/capture-6.1.0-test.plan/modules", "virtio_pci"), 2,

@@ -6,9 +6,10 @@
 //! capture-VERSION.img          the image that was loaded
 //! capture-VERSION.plan/        what build put into it: crashdmesg.conf, modules ("NAME OPTIONS" lines), hosts
 //! ```
+//!
+//! The hooks in the image of a distribution's own kdump leave the plan alone; the image is then where that kdump has it.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use crate::config::ip::Method;
 use crate::config::{Config, Interface, Settings};
@@ -35,27 +36,46 @@ pub fn config(root: &Root) -> Option<Config> {
     Some(settings.config())
 }
 
+/// The image of the distribution's own kdump that crashdmesg has joined, where there is no image of ours.
+pub fn kdump_image(root: &Root) -> Option<String> {
+    let release = root.read("/proc/sys/kernel/osrelease")?;
+    if root.exists(&image_path(&release)) || !root.exists(&plan_path(&release)) {
+        return None;
+    }
+    let candidates = [
+        format!("/var/lib/kdump/initrd.img-{release}"), // Debian, Ubuntu
+        format!("/boot/initramfs-{release}kdump.img"),  // Fedora, RHEL
+        format!("/var/lib/kdump/initramfs-{release}kdump.img"),
+        "/var/lib/kdump/initrd".to_owned(), // openSUSE
+    ];
+    candidates.into_iter().find(|path| root.exists(path))
+}
+
 /// Whether the image is there, for this kernel, and no older than what it was made from.
 pub fn image(root: &Root, findings: &mut Findings) {
     let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let path = image_path(&release);
-    let time = |path: &Path| {
-        std::fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
+    let time = |path: &str| {
+        let meta = std::fs::metadata(root.path(path));
+        meta.and_then(|meta| meta.modified()).ok()
     };
-    let Some(made) = time(&root.path(&path)) else {
+    let (path, fix) = match kdump_image(root) {
+        Some(path) => (path, "crashdmesg-arm --kdump"),
+        None => (image_path(&release), "crashdmesg-arm"),
+    };
+    let Some(made) = time(&path) else {
         findings.error(
             format!("there is no capture image of kernel {release} ({path})"),
-            "crashdmesg-arm",
+            fix,
         );
         return;
     };
-    let conf = root.path(crate::config::CONFIG_FILE);
-    if time(&conf).is_some_and(|changed| changed > made) {
+    if time(&plan_path(&release)).is_some_and(|planned| planned > made) {
+        findings.error(format!("{path} was made without crashdmesg"), fix);
+    }
+    if time(crate::config::CONFIG_FILE).is_some_and(|changed| changed > made) {
         findings.error(
             "the configuration was changed after the image was made",
-            "crashdmesg-arm",
+            fix,
         );
     }
 }

@@ -81,31 +81,37 @@ pub fn loaded(root: &Root, findings: &mut Findings) {
     if root.number("/sys/kernel/kexec_crash_loaded") != Some(1) {
         findings.error("no capture kernel is loaded", "crashdmesg-arm");
     }
-    let wants = "/etc/systemd/system/multi-user.target.wants";
-    let (ours, systemd) = (
-        format!("{wants}/crashdmesg.service"),
-        root.exists("/run/systemd/system"),
+    let (ours, theirs) = (
+        "crashdmesg.service",
+        ["kdump.service", "kdump-tools.service"],
     );
-    // A link to a unit counts even where its target is not seen.
-    let enabled = root.path(&ours).symlink_metadata().is_ok();
-    if systemd && !enabled {
-        findings.warning(
-            "crashdmesg.service is not enabled: the next boot does not arm this machine",
-            "systemctl enable crashdmesg.service",
-        );
-    }
-    for other in ["kdump.service", "kdump-tools.service"] {
-        let other_enabled = root
-            .path(&format!("{wants}/{other}"))
-            .symlink_metadata()
-            .is_ok();
-        if systemd && other_enabled && enabled {
-            findings.warning(
+    let joined = super::armed::kdump_image(root).is_some();
+    if root.exists("/run/systemd/system") {
+        match (
+            enabled(root, ours),
+            theirs.into_iter().find(|unit| enabled(root, unit)),
+        ) {
+            (true, Some(other)) => findings.warning(
                 format!("{other} loads a capture kernel, too: the last one loaded wins"),
-                format!("systemctl disable {other}, or leave crashdmesg.service off and use the hook in its image"),
-            );
+                format!("systemctl disable {other}, or join it with crashdmesg-arm --kdump"),
+            ),
+            (false, None) if joined => findings.warning(
+                "the distribution's kdump is not enabled: the next boot does not arm this machine",
+                "systemctl enable kdump.service (Debian: kdump-tools.service)",
+            ),
+            (false, _) if !joined => findings.warning(
+                "crashdmesg.service is not enabled: the next boot does not arm this machine",
+                "systemctl enable crashdmesg.service",
+            ),
+            _ => {}
         }
     }
+}
+
+/// Whether systemd starts a unit at boot. A link to it counts even where its target is not seen.
+fn enabled(root: &Root, unit: &str) -> bool {
+    let link = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
+    root.path(&link).symlink_metadata().is_ok()
 }
 
 /// Whether the clock that dates a crash is right.
