@@ -108,10 +108,13 @@ pub fn loaded(root: &Root, findings: &mut Findings) {
     }
 }
 
-/// Whether systemd starts a unit at boot. A link to it counts even where its target is not seen.
+/// Whether a target of systemd wants a unit. A link to it counts even where the unit itself is not seen.
 fn enabled(root: &Root, unit: &str) -> bool {
-    let link = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
-    root.path(&link).symlink_metadata().is_ok()
+    let system = "/etc/systemd/system";
+    root.names(system).iter().any(|name| {
+        let link = root.path(&format!("{system}/{name}/{unit}"));
+        name.ends_with(".wants") && link.symlink_metadata().is_ok()
+    })
 }
 
 /// Whether the clock that dates a crash is right.
