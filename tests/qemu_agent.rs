@@ -351,9 +351,13 @@ fn a_vlan_a_bond_and_the_ports_of_a_bond_that_cannot_be_made_all_lead_to_the_col
     said(&console, "10.5.0.1 answers, ready");
     said(&console, "Currently Active Slave: eth1");
     said(&console, "10.6.0.1 answers, ready");
-    said(&console, "trying its ports one by one");
+    said(
+        &console,
+        "crashbond: no answer from 10.6.0.1; trying its ports one by one",
+    );
+    said(&console, "crashbond: cannot be made");
     said(&console, "10.7.0.1 answers, ready");
-    assert_eq!(console.matches(" sent ").count(), 3, "{console}");
+    assert_eq!(console.matches(" sent ").count(), 4, "{console}");
 }
 
 /// The whole way, in the smallest reservation that this kernel comes up in at all.

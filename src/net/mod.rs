@@ -181,12 +181,14 @@ impl Setup<'_> {
                 (self.log)(&format!("found {}", names.join(", ")));
             }
             let ready: Vec<&Link> = links.iter().filter(|link| link.carrier).collect();
-            for link in &ready {
-                // The only one there is gets all the time there is.
+            for (link, to_come) in ready.iter().zip((1..=ready.len()).rev()) {
+                // The only one there is gets all the time there is, the others their share of it.
                 let limit = if links.len() == 1 {
                     self.deadline
                 } else {
-                    self.deadline.within(TRIAL)
+                    let share =
+                        u32::try_from(to_come).map_or(TRIAL, |count| self.deadline.left() / count);
+                    self.deadline.within(TRIAL.min(share))
                 };
                 match self.try_link(link, limit) {
                     Ok(()) => return Ok(()),
