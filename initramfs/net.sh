@@ -75,13 +75,12 @@ net_walk() {
         NET_MODE=$(sed 's/ .*//' "$d/bonding/mode")
         for s in $NET_SLAVES; do net_walk "$s"; done
     elif grep -qs '^DEVTYPE=vlan' "$d/uevent"; then
-        [ -z "$NET_VLAN" ] || warn "VLAN $NET_VLAN is inside another ($1), and the capture kernel makes one only"
-        case $(ip -d -o link show "$1" 2>/dev/null) in
-        *" vlan protocol 802.1ad "*) warn "$1 is an 802.1ad VLAN, and the capture kernel makes 802.1Q ones only" ;;
-        esac
         NET_MODULES="8021q $NET_MODULES"
-        NET_VLAN=$(sed -n 's/.*VID: \([0-9]*\).*/\1/p' "${CRASHDMESG_PROC:-/proc}/net/vlan/$1" 2>/dev/null | head -n 1)
-        [ -n "$NET_VLAN" ] || NET_VLAN=$(ip -d -o link show "$1" | sed -n 's/.* vlan .*id \([0-9]*\) .*/\1/p')
+        id=$(sed -n 's/.*VID: \([0-9]*\).*/\1/p' "${CRASHDMESG_PROC:-/proc}/net/vlan/$1" 2>/dev/null | head -n 1)
+        details=$(ip -d -o link show "$1" 2>/dev/null) || details=
+        [ -n "$id" ] || id=$(printf '%s' "$details" | sed -n 's/.* vlan .*id \([0-9]*\) .*/\1/p')
+        case $details in *" vlan protocol 802.1ad "*) id=802.1ad:$id ;; esac
+        NET_VLAN=$id${NET_VLAN:+,$NET_VLAN} # from the cable upwards
         for p in $(net_ports "$1"); do net_walk "$p"; break; done
     elif [ -e "$d/device" ]; then
         NET_PORT=$1

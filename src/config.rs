@@ -25,7 +25,7 @@ mod value;
 
 pub use ip::IpOption;
 use value::mtu;
-pub use value::{BondMode, FinalAction, Interface, Mac, Route, Watchdog};
+pub use value::{BondMode, FinalAction, Interface, Mac, Route, Vlan, Watchdog};
 
 /// Where the file is in the image and on the machine.
 pub const CONFIG_FILE: &str = "/etc/crashdmesg.conf";
@@ -59,8 +59,8 @@ pub struct Config {
     pub ip: Vec<IpOption>,
     /// The interface to use.
     pub interface: Interface,
-    /// The VLAN to use on it.
-    pub vlan: Option<u16>,
+    /// The VLANs to use on it, each inside the one before.
+    pub vlan: Vec<Vlan>,
     /// The largest packet.
     pub mtu: Option<u32>,
     /// The ports of a bond.
@@ -101,7 +101,7 @@ impl Default for Config {
             network: None,
             ip: Vec::new(),
             interface: Interface::Auto,
-            vlan: None,
+            vlan: Vec::new(),
             mtu: None,
             bond: Vec::new(),
             bond_mode: BondMode::ACTIVE_BACKUP,
@@ -178,8 +178,8 @@ pub const KEYS: &[Key] = &[
         |c, v| { c.ip.push(ip::parse(v)?); Ok(()) }),
     one("interface", "MAC|NAME|auto", "network interface (default: auto, the first one that works)",
         |c, v| { c.interface = Interface::parse(v)?; Ok(()) }),
-    one("vlan", "ID", "802.1Q VLAN on that interface",
-        |c, v| { c.vlan = Some(value::vlan(v)?); Ok(()) }),
+    one("vlan", "[802.1ad:]ID,...", "VLAN on that interface; after a comma, one inside it",
+        |c, v| { c.vlan = value::vlans(v)?; Ok(()) }),
     one("mtu", "BYTES", "largest packet",
         |c, v| { c.mtu = Some(mtu(v)?); Ok(()) }),
     one("bond", "MAC|NAME,...", "join these interfaces to a bond and use that",

@@ -629,3 +629,23 @@ esac
         "ip = 192.0.2.5/24::192.0.2.1\nip = [2001:db8:5::5]/64::[fe80::1]\nroute = 10.7.0.9/32\n";
     assert!(conf.ends_with(expected), "{conf}");
 }
+
+#[test]
+fn vlans_inside_vlans_are_recorded_from_the_cable_upwards() {
+    let tree = machine("qinq", "inner", "192.0.2.5", "192.0.2.1");
+    let script = fs::read_to_string(tree.at("bin/ip")).unwrap();
+    let details = "case \"$*\" in\n\"-d -o link show outer\") echo '3: outer@eth0: <UP> mtu 1500 \\    link/ether 02:00:00:00:00:07 \\    vlan protocol 802.1ad id 100 <REORDER_HDR> ' ;;\n";
+    tree.program("bin/ip", &script.replacen("case \"$*\" in\n", details, 1));
+    let path = [("pci0", ""), ("0000:01:00.0", "e1000e")];
+    tree.port("eth0", "02:00:00:00:00:07", &path);
+    for (name, lower) in [("outer", "eth0"), ("inner", "outer")] {
+        tree.upper(name, &[lower]);
+        tree.write(&format!("sys/class/net/{name}/uevent"), b"DEVTYPE=vlan\n");
+    }
+    tree.write("proc/net/vlan/inner", b"inner  VID: 5\t REORDER_HDR: 1\n");
+    tree.module("8021q", &[]);
+    let image = tree.built(&["--send", "relp://198.51.100.1:2514"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(conf.contains("vlan = 802.1ad:100,5\n"), "{conf}");
+    assert!(image.said.contains("VLAN 802.1ad:100,5"), "{}", image.said);
+}

@@ -274,9 +274,36 @@ pub fn yes_or_no(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The number of an 802.1Q VLAN.
-pub fn vlan(text: &str) -> Result<u16, String> {
-    number(text, 1, 4094).map(|id| u16::try_from(id).unwrap_or(0))
+/// A VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Its number.
+    pub id: u16,
+    /// Tagged as 802.1ad has it, not 802.1Q.
+    pub service: bool,
+}
+
+/// VLANs from the cable upwards, `ID` or `802.1ad:ID` each.
+pub fn vlans(text: &str) -> Result<Vec<Vlan>, String> {
+    let vlan = |text: &str| {
+        let (service, id) = match text.split_once(':') {
+            Some(("802.1ad", id)) => (true, id),
+            _ => (false, text),
+        };
+        let id = number(id, 1, 4094)?;
+        Ok(Vlan {
+            id: u16::try_from(id).unwrap_or(0),
+            service,
+        })
+    };
+    let vlans: Vec<Vlan> = text
+        .split(',')
+        .map(|part| vlan(part.trim()))
+        .collect::<Result<_, String>>()?;
+    if vlans.len() > 4 {
+        return Err(format!("'{text}' is more than four VLANs"));
+    }
+    Ok(vlans)
 }
 
 /// The size of a packet: IPv4 needs 68 bytes, no link takes more than 65,535.
@@ -359,7 +386,11 @@ mod tests {
         assert_eq!(BondMode::parse("802.3ad"), Ok(BondMode::LACP));
         assert_eq!(BondMode::ACTIVE_BACKUP.name(), "active-backup");
         assert!(BondMode::parse("lacp").is_err());
-        assert!(mtu("67").is_err() && vlan("4095").is_err() && vlan("0").is_err());
+        assert!(mtu("67").is_err() && vlans("4095").is_err() && vlans("0").is_err());
+        assert!(vlans("5,").is_err() && vlans("1,2,3,4,5").is_err() && vlans("ad:5").is_err());
+        let vlans = vlans("802.1ad:100,5").unwrap();
+        let tags: Vec<_> = vlans.iter().map(|vlan| (vlan.id, vlan.service)).collect();
+        assert_eq!(tags, [(100, true), (5, false)]);
         assert!(
             url("10.0.0.1:514").is_err() && url("udp://a\nb").is_err() && url("udp://a").is_ok()
         );

@@ -7,7 +7,7 @@ use std::io;
 use super::netlink::{
     Attributes, CREATE, DUMP, EXCLUSIVE, Message, Netlink, Request, u16_at, u32_at,
 };
-use crate::config::{BondMode, Interface, Mac};
+use crate::config::{BondMode, Interface, Mac, Vlan};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -23,6 +23,9 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+/// The EtherType of an 802.1ad tag.
+const ETH_P_8021AD: u16 = 0x88a8;
 const IFLA_BOND_MODE: u16 = 1;
 const IFLA_BOND_MIIMON: u16 = 3;
 const IFLA_BOND_AD_LACP_RATE: u16 = 21;
@@ -185,14 +188,19 @@ pub fn set_master(netlink: &mut Netlink, index: u32, master: u32) -> io::Result<
 ///
 /// # Errors
 /// The kernel's; `EOPNOTSUPP` when the 8021q module is not loaded.
-pub fn add_vlan(netlink: &mut Netlink, name: &str, lower: u32, id: u16) -> io::Result<()> {
+pub fn add_vlan(netlink: &mut Netlink, name: &str, lower: u32, vlan: Vlan) -> io::Result<()> {
     let request = Request::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header(0, 0, 0))
         .attribute(IFLA_IFNAME, &terminated(name))
         .attribute(IFLA_LINK, &lower.to_ne_bytes())
         .nested(IFLA_LINKINFO, |info| {
             info.attribute(IFLA_INFO_KIND, b"vlan")
                 .nested(IFLA_INFO_DATA, |data| {
-                    data.attribute(IFLA_VLAN_ID, &id.to_ne_bytes())
+                    let data = data.attribute(IFLA_VLAN_ID, &vlan.id.to_ne_bytes());
+                    if vlan.service {
+                        data.attribute(IFLA_VLAN_PROTOCOL, &ETH_P_8021AD.to_be_bytes())
+                    } else {
+                        data
+                    }
                 })
         });
     existing_is_fine(netlink.tell(request))

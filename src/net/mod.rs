@@ -24,7 +24,7 @@ mod netlink;
 mod ready;
 
 use crate::config::ip::Method;
-use crate::config::{Config, Interface, IpOption, Route};
+use crate::config::{Config, Interface, IpOption, Route, Vlan};
 use crate::deadline::Deadline;
 pub use before::Before;
 use link::Link;
@@ -282,10 +282,10 @@ impl Setup<'_> {
 
     /// Configures one interface and waits until it leads somewhere; takes everything off again when it does not.
     fn try_link(&mut self, link: &Link, deadline: Deadline) -> Result<(), String> {
-        let link = match self.config.vlan {
-            Some(id) => self.vlan(link, id, deadline)?,
-            None => link.clone(),
-        };
+        let mut link = link.clone();
+        for vlan in &self.config.vlan {
+            link = self.vlan(&link, *vlan, deadline)?;
+        }
         let mut applied = Applied::default();
         let result = self
             .configure(&link, &mut applied, deadline)
@@ -298,11 +298,11 @@ impl Setup<'_> {
         result
     }
 
-    fn vlan(&mut self, lower: &Link, id: u16, deadline: Deadline) -> Result<Link, String> {
+    fn vlan(&mut self, lower: &Link, vlan: Vlan, deadline: Deadline) -> Result<Link, String> {
         // An interface name has 15 bytes; the index is unique and short.
-        let name = format!("v{}.{id}", lower.index);
-        link::add_vlan(&mut self.netlink, &name, lower.index, id)
-            .map_err(|error| format!("VLAN {id}: {error}"))?;
+        let name = format!("v{}.{}", lower.index, vlan.id);
+        link::add_vlan(&mut self.netlink, &name, lower.index, vlan)
+            .map_err(|error| format!("VLAN {}: {error}", vlan.id))?;
         self.with_carrier(&name, deadline)
     }
 
