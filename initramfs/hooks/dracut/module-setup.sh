@@ -46,6 +46,8 @@ install() {
         [[ -e $initdir/$file ]] || inst_simple "$plan/files/$file" "/$file"
     done < <(cd "$plan/files" && find . -type f -printf '%P\n')
     inst_script "$lib/hooks/ship" /usr/lib/crashdmesg/ship
+    # kdump-utils runs this before the dump, when its own network is up: the second try, if one is needed.
+    ! dracut_module_included kdumpbase || inst_script "$lib/hooks/ship" /etc/kdump/pre.d/crashdmesg
     inst_multiple modprobe
     # Before anything that asks for a root file system: the text needs none.
     inst_hook cmdline 01 "$moddir/crashdmesg-hook.sh"
