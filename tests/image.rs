@@ -649,3 +649,29 @@ fn vlans_inside_vlans_are_recorded_from_the_cable_upwards() {
     assert!(conf.contains("vlan = 802.1ad:100,5\n"), "{conf}");
     assert!(image.said.contains("VLAN 802.1ad:100,5"), "{}", image.said);
 }
+
+#[test]
+fn a_plan_for_another_generator_holds_modules_configuration_and_the_ssh_client() {
+    let tree = Scratch::new("plan");
+    tree.module("nic", &["depends=bus"]);
+    tree.module("bus", &[]);
+    tree.write("etc/modprobe.d/nic.conf", b"options nic rings=1\n");
+    tree.program("bin/dbclient", "#!/bin/sh\n");
+    tree.write("key", b"a private key");
+    let (key, plan) = (tree.at("key"), tree.at("plan"));
+    let set = |name: &str| format!("{name}={}", key.display());
+    let (key_setting, known_setting) = (set("ssh-key"), set("ssh-known-hosts"));
+    #[rustfmt::skip]
+    let output = tree.build(&["--network", "none", "--module", "nic", "--send", "ssh://crash@192.0.2.1/in/", "--set", &key_setting,
+        "--set", &known_setting, "--plan", plan.to_str().unwrap(), "--no-image"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!tree.at("image").exists());
+    let read = |path: &str| fs::read_to_string(plan.join(path)).unwrap();
+    assert_eq!(read("modules"), "bus\nnic rings=1\n");
+    assert!(read("crashdmesg.conf").contains("send = ssh://crash@192.0.2.1/in/\n"));
+    assert_eq!(read("files/usr/bin/dbclient"), "#!/bin/sh\n");
+    let in_image = format!("files{}", key.display());
+    assert_eq!(read(&in_image), "a private key");
+    let mode = fs::metadata(&plan).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the plan holds secrets");
+}
