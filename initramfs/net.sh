@@ -169,6 +169,7 @@ net_record() {
         net_set "$2" ip dhcp; NET_SUMMARY="$NET_SUMMARY, DHCP"
         return 0
     fi
+    NET_ADDRESS=$(net_lasting "$NET_ADDRESS")
     own=1; ! grep -q '^[[:space:]]*ip[[:space:]]*=' "$2" || own=''
     recorded='' families=''
     net_address "$NET_ADDRESS" "$2"
@@ -183,7 +184,7 @@ net_record() {
             continue
         fi
         # The other family's address, or that of another network on this interface.
-        [ -z "$from" ] || net_address "$from" "$2"
+        [ -z "$from" ] || net_address "$(net_lasting "$from")" "$2"
         bits=32 family=-4; case $peer in *:*) bits=128 family=-6 ;; esac
         case " $gateways " in *" $via "*) [ -z "$via" ] || continue ;; esac
         # A neighbour needs a route only where no address of ours has it in its network.
@@ -191,6 +192,22 @@ net_record() {
         grep -q "^route = $peer/" "$2" || printf 'route = %s/%s%s\n' "$peer" $bits "${via:+ via $via}" >>"$2"
     done
     return 0
+}
+
+# net_lasting ADDRESS: itself; for a temporary IPv6 address (RFC 8981), which is another one tomorrow, the lasting one
+# that looks most like it.
+net_lasting() {
+    ip -o -6 addr show dev "$NET_INTERFACE" scope global 2>/dev/null | awk -v a="$1" '
+    { sub(/\/.*/, "", $4) }
+    $4 == a { temporary = / temporary / }
+    !/ (temporary|deprecated|tentative|dadfailed) / { lasting[++n] = $4 }
+    END {
+        if (temporary) for (i = 1; i <= n; i++) {
+            for (same = 0; same < length(a) && substr(a, 1, same + 1) == substr(lasting[i], 1, same + 1); same++);
+            if (same > most) { most = same; best = lasting[i] }
+        }
+        print (best != "" ? best : a)
+    }'
 }
 
 # net_address ADDRESS CONF: records it once, with its prefix, and with the default gateway when it is the first of its family.

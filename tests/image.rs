@@ -675,3 +675,30 @@ fn a_plan_for_another_generator_holds_modules_configuration_and_the_ssh_client()
     let mode = fs::metadata(&plan).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "the plan holds secrets");
 }
+
+#[test]
+fn a_temporary_address_is_recorded_as_the_lasting_one() {
+    let tree = Scratch::new("temporary");
+    let script = r#"#!/bin/sh
+case "$*" in
+*"route get"*) echo "2001:db8::9 via fe80::1 dev eth0 src 2001:db8:5:0:91ab:77:1:2 metric 100" ;;
+*"-6 route show default"*) echo "default via fe80::1 proto ra" ;;
+*"addr show"*) cat <<LINES
+2: eth0    inet6 2001:db8:5:0:91ab:77:1:2/64 scope global temporary dynamic \       valid_lft 604800sec preferred_lft 86400sec
+2: eth0    inet6 fd00::5054:ff:fe12:3456/64 scope global dynamic mngtmpaddr \       valid_lft 2592000sec preferred_lft 604800sec
+2: eth0    inet6 2001:db8:5:0:5054:ff:fe12:3456/64 scope global dynamic mngtmpaddr \       valid_lft 2592000sec
+LINES
+;;
+esac
+"#;
+    tree.program("bin/ip", script);
+    tree.port(
+        "eth0",
+        "02:00:00:00:00:07",
+        &[("pci0", ""), ("0000:01:00.0", "e1000e")],
+    );
+    let image = tree.built(&["--send", "tcp://[2001:db8::9]:1"]);
+    let conf = image.text("etc/crashdmesg.conf");
+    let expected = "ip = [2001:db8:5:0:5054:ff:fe12:3456]/64::[fe80::1]\n";
+    assert!(conf.ends_with(expected), "{conf}");
+}

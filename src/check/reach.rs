@@ -37,7 +37,7 @@ pub fn targets(root: &Root, config: &Config, findings: &mut Findings) {
             ),
             Ok(from) => {
                 if let Some(recorded) = armed.as_ref().and_then(|armed| recorded(armed, from))
-                    && recorded != from
+                    && !same(recorded, from)
                 {
                     findings.error(
                         format!(
@@ -49,6 +49,14 @@ pub fn targets(root: &Root, config: &Config, findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+/// Whether two addresses stand for the same interface: IPv6 makes several in one network, some for a day only.
+fn same(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.octets()[..8] == other.octets()[..8],
+        _ => one == other,
     }
 }
 
@@ -138,6 +146,14 @@ mod tests {
         assert_eq!(place("nfs://filer/export").as_deref(), Some("filer 2049"));
         assert_eq!(place("pigeon://10.0.2.2"), None);
         assert_eq!(place("file:/tmp/x"), None);
+    }
+
+    #[test]
+    fn a_temporary_address_stands_for_the_lasting_one() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(same(ip("2001:db8:5::5"), ip("2001:db8:5:0:91ab:2:3:4")));
+        assert!(!same(ip("2001:db8:5::5"), ip("2001:db8:6::5")));
+        assert!(!same(ip("192.0.2.5"), ip("192.0.2.6")));
     }
 
     #[test]
