@@ -40,7 +40,10 @@ modules_index() {
 unpack() {
     case $1 in
     *.gz) gzip -dc "$1" ;;
-    *.xz) need_tool xz xz-utils "${1##*/}"; xz -dc "$1" ;;
+    *.xz)
+        if command -v xz >/dev/null; then xz -dc "$1"
+        elif command -v busybox >/dev/null; then busybox xzcat "$1"
+        else need_tool xz xz-utils "${1##*/}"; fi ;;
     *.zst) need_tool zstd zstd "${1##*/}"; zstd -dcq "$1" ;;
     *) cat "$1" ;;
     esac
