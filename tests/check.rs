@@ -81,6 +81,12 @@ impl Machine {
         fs::write(path, format!("{text}\n")).unwrap();
     }
 
+    fn add_to_plan(&self, line: &str) {
+        let path = format!("var/lib/crashdmesg/capture-{RELEASE}.plan/crashdmesg.conf");
+        let text = fs::read_to_string(self.root.join(&path)).unwrap();
+        self.write(&path, &format!("{text}{line}"));
+    }
+
     fn remove(&self, path: &str) {
         fs::remove_file(self.root.join(path)).unwrap();
     }
@@ -182,6 +188,13 @@ const PLANTS: &[Plant] = &[
         "the module virtio_net, which drives eth0, is not in the image", "crashdmesg-arm"),
     ("another card", |m| m.write("sys/class/net/eth0/address", "02:00:00:00:00:08"), 2,
         "02:00:00:00:00:07, which is not here any more", "crashdmesg-arm"),
+    ("moved into a VLAN", |m| { m.write("sys/class/net/mgmt/ifindex", "1"); m.write("proc/net/vlan/mgmt", "mgmt  VID: 6\t REORDER_HDR: 1"); }, 2,
+        "127.0.0.1 is on VLAN 6 (mgmt) now, and the image has no VLAN", "crashdmesg-arm"),
+    ("moved out of a VLAN", |m| { m.write("sys/class/net/mgmt/ifindex", "1"); m.add_to_plan("vlan = 5"); }, 2,
+        "the image has VLAN 5, but 127.0.0.1 is on mgmt now", "crashdmesg-arm"),
+    ("bonded by LACP", |m| { m.write("sys/class/net/br0/ifindex", "1"); m.write("sys/class/net/br0/lower_bond0", "");
+        m.write("sys/class/net/bond0/bonding/mode", "802.3ad 4"); }, 1,
+        "bond0 is a bond in mode 802.3ad, which the image does not make", "crashdmesg-arm"),
     ("no oops", |m| m.write("proc/sys/kernel/panic_on_oops", "0"), 2,
         "kernel.panic_on_oops is 0", "sysctl -w kernel.panic_on_oops=1"),
     ("no soft lockup", |m| m.write("proc/sys/kernel/softlockup_panic", "0"), 1,

@@ -116,6 +116,7 @@ pub fn network(root: &Root, findings: &mut Findings) {
             Some(name) => driver(root, name, findings),
         }
     }
+    super::layers::check(root, &config, findings);
     for option in &config.ip {
         if let Method::Static { address, .. } = option.method
             && !addresses().contains(&address)

@@ -10,6 +10,7 @@
 //! panic now would not be reported. What was armed is known from the files that `crashdmesg-arm` leaves in `/var/lib/crashdmesg`.
 
 mod armed;
+mod layers;
 mod machine;
 mod policy;
 mod reach;

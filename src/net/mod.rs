@@ -110,6 +110,14 @@ pub fn mac_in_use() -> String {
         .unwrap_or_default()
 }
 
+/// The interface that has an address.
+pub fn index_of(address: IpAddr) -> Option<u32> {
+    let addresses = Netlink::open(0).and_then(|mut netlink| address::list(&mut netlink));
+    let mut addresses = addresses.unwrap_or_default().into_iter();
+    let found = addresses.find(|assigned| assigned.address == address);
+    found.map(|assigned| assigned.index)
+}
+
 struct Setup<'a> {
     netlink: Netlink,
     events: Netlink,
