@@ -68,16 +68,8 @@ impl Before {
     }
 
     fn restore_links(&self, netlink: &mut Netlink) {
+        // The ports of a bond are free, and down, when it goes.
         let now = link::list(netlink).unwrap_or_default();
-        for port in &now {
-            let joined = |old: &Link| old.index == port.index && old.master != port.master;
-            let ours = now
-                .iter()
-                .any(|master| master.index == port.master && master.name == bond::NAME);
-            if ours && self.links.iter().any(joined) {
-                let _ = link::set_master(netlink, port.index, 0);
-            }
-        }
         for made in now.iter().filter(|link| self.was_made(link)) {
             let _ = link::delete(netlink, made.index);
         }
@@ -91,8 +83,15 @@ impl Before {
             if link.up && !link.loopback && !old.is_some_and(|old| old.up) {
                 let _ = link::set_up(netlink, link.index, false);
             }
-            if let Some(old) = old.filter(|old| old.mtu != link.mtu) {
-                let _ = link::set_mtu(netlink, link.index, old.mtu);
+            match old {
+                Some(old) if old.mtu != link.mtu => {
+                    let _ = link::set_mtu(netlink, link.index, old.mtu);
+                }
+                Some(_) => {}
+                // It came later, with what new interfaces get.
+                None => sysctls(&link.name)
+                    .zip(sysctls("default"))
+                    .for_each(restore_default),
             }
         }
     }
@@ -107,6 +106,13 @@ impl Before {
         let is_vlan = vlan.is_some_and(|(lower, id)| is_number(lower) && is_number(id));
         (is_vlan || link.name == bond::NAME)
             && !self.links.iter().any(|old| old.index == link.index)
+    }
+}
+
+/// Gives a setting of an interface the value of new ones.
+fn restore_default((path, default): (String, String)) {
+    if let Ok(value) = fs::read_to_string(default) {
+        let _ = fs::write(path, value.trim_end());
     }
 }
 

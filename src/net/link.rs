@@ -60,8 +60,6 @@ pub struct Link {
     pub loopback: bool,
     /// The largest packet.
     pub mtu: u32,
-    /// The interface that it is a port of, or 0.
-    pub master: u32,
     /// Ethernet or InfiniBand, not loopback, not made of other interfaces, not a port of one.
     pub plain: bool,
 }
@@ -87,10 +85,7 @@ impl Link {
                     link.mac = value.try_into().ok().map(Mac)
                 }
                 // A port of a bond, or a virtual function below a netvsc or failover interface: the upper one is used.
-                IFLA_MASTER => {
-                    link.plain = false;
-                    link.master = u32_at(value, 0).unwrap_or(0);
-                }
+                IFLA_MASTER => link.plain = false,
                 IFLA_LINKINFO => link.plain &= is_hardware(value),
                 _ => {}
             }
@@ -173,7 +168,7 @@ pub fn set_mtu(netlink: &mut Netlink, index: u32, mtu: u32) -> io::Result<()> {
     )
 }
 
-/// Makes an interface a port of another, of none for 0. It has to be down for the former.
+/// Makes an interface a port of another. It has to be down for that.
 ///
 /// # Errors
 /// The kernel's.
