@@ -43,6 +43,8 @@ pub struct Config {
     pub fallback: Vec<String>,
     /// The name of the crashed host, over what its memory says.
     pub host: Option<String>,
+    /// A pseudonym of the crashed machine's id: 32 hexadecimal digits.
+    pub machine_id: Option<String>,
     /// What ends the capture kernel; `None` is the default of the platform, nearly always a reboot.
     pub final_action: Option<FinalAction>,
     /// The program that `continue` goes on with.
@@ -93,6 +95,7 @@ impl Default for Config {
             send: Vec::new(),
             fallback: Vec::new(),
             host: None,
+            machine_id: None,
             final_action: None,
             next_init: "/sbin/init".to_owned(),
             deadline: Duration::from_secs(300),
@@ -162,6 +165,8 @@ pub const KEYS: &[Key] = &[
         |c, v| { c.fallback.push(value::url(v)?); Ok(()) }),
     one("host", "NAME", "name of the crashed host (default: from its memory)",
         |c, v| { c.host = Some(value::word(v)?); Ok(()) }),
+    one("machine-id", "HEX", "what tells this machine from all others; the image builder makes it of /etc/machine-id",
+        |c, v| { c.machine_id = Some(value::id128(v)?); Ok(()) }),
     one("final", "reboot|poweroff|halt|shell|continue", "what to do at the end (default: reboot)",
         |c, v| { c.final_action = Some(FinalAction::parse(v)?); Ok(()) }),
     one("next-init", "PATH", "program that `final = continue` goes on with (default: /sbin/init)",

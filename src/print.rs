@@ -101,7 +101,7 @@ impl Dump<'_> {
         let summary = self.summary();
         let about = About {
             program: VERSION,
-            host: None,
+            ..About::default()
         };
         let alone = options.show == Show::Summary;
         // Errors stay in `out`.

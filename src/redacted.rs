@@ -23,6 +23,8 @@ impl<'r> Redacted<'r> {
         if let Some(redactor) = &redactor {
             let panic = redactor.line(meta.panic.as_bytes());
             meta.panic = String::from_utf8_lossy(&panic).into_owned();
+            let mac = redactor.line(meta.mac.as_bytes());
+            meta.mac = String::from_utf8_lossy(&mac).into_owned();
         }
         Redacted {
             inner,
@@ -141,6 +143,21 @@ mod tests {
             text[..third].repeat(3),
             "the same pseudonyms everywhere"
         );
+    }
+
+    #[test]
+    fn the_hardware_address_that_names_the_machine_is_one_of_the_pseudonyms() {
+        let mac = "52:54:00:12:34:56";
+        let inner = Fake(Meta {
+            mac: mac.into(),
+            ..Meta::default()
+        });
+        let config = Config {
+            redact: true,
+            ..Config::default()
+        };
+        let shown = Redacted::new(&inner, &config).meta().mac.clone();
+        assert!(shown != mac && !shown.is_empty(), "{shown}");
     }
 
     #[test]

@@ -173,6 +173,7 @@ fn live_meta(config: &Config, records: &[Kmsg]) -> Meta {
     marked(Meta {
         host: config.host.clone().unwrap_or_else(|| host.to_owned()),
         domain: domain.to_owned(),
+        machine_id: config.machine_id.clone().unwrap_or_default(),
         boot_id: read("/proc/sys/kernel/random/boot_id").replace('-', ""),
         crash_time: Some(now),
         last_ts_ns: records.last().map_or(0, |record| record.ts_ns),

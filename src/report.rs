@@ -109,6 +109,8 @@ impl<'d> DumpReport<'d> {
         About {
             program: VERSION,
             host: self.host.as_deref(),
+            machine_id: Some(&*self.meta.machine_id).filter(|id| !id.is_empty()),
+            mac: Some(&*self.meta.mac).filter(|mac| !mac.is_empty()),
         }
     }
 }
@@ -141,7 +143,7 @@ fn meta(dump: &Dump<'_>, summary: &Summary, config: &Config) -> Meta {
             .as_deref()
             .unwrap_or_default()
             .replace('-', ""),
-        machine_id: String::new(),
+        machine_id: config.machine_id.clone().unwrap_or_default(),
         crash_time: facts.crash_time,
         last_ts_ns: summary.log.last_ts_ns.unwrap_or(0),
         release: summary.release.clone(),

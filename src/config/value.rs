@@ -242,6 +242,15 @@ pub fn word(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A 128-bit id: 32 hexadecimal digits.
+pub fn id128(text: &str) -> Result<String, String> {
+    if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("'{text}' is not 32 hexadecimal digits"))
+    }
+}
+
 /// An absolute path.
 pub fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') {
@@ -326,6 +335,20 @@ pub fn ports(text: &str) -> Result<Vec<Interface>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_32_hexadecimal_digits() {
+        let id = "00112233445566778899AABBCCDDEEFF";
+        assert_eq!(id128(id), Ok(id.to_lowercase()));
+        for bad in [
+            "",
+            "0011",
+            "0011223344556677889900aabbccddeg",
+            "uninitialized",
+        ] {
+            assert!(id128(bad).unwrap_err().contains("32 hexadecimal digits"));
+        }
+    }
 
     #[test]
     fn interfaces_are_told_apart_by_their_looks() {

@@ -95,6 +95,8 @@ fn write_system(
     let (facts, text) = (&summary.facts, &summary.text);
     let uts = facts.uts.as_ref();
     object.optional("host", about.host)?;
+    object.optional("machine_id", about.machine_id)?;
+    object.optional("mac", about.mac)?;
     object.optional("nodename", uts.map(|uts| uts.nodename.as_str()))?;
     object.optional("domainname", uts.map(|uts| uts.domainname.as_str()))?;
     let exported = Some(summary.release.as_str()).filter(|release| !release.is_empty());

@@ -55,8 +55,12 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
         json(object, out);
         out.extend(b":{");
         json_pair(key, value, out);
-        if object == "host" && !meta.domain.is_empty() {
-            json_pair("domain", &meta.domain, out);
+        if object == "host" {
+            for (key, value) in [("domain", &meta.domain), ("id", &meta.machine_id)] {
+                if !value.is_empty() {
+                    json_pair(key, value, out);
+                }
+            }
         }
         out.push(b'}');
     }

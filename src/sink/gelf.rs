@@ -50,6 +50,7 @@ fn message(host: &str, meta: &Meta, entry: &Entry<'_>) -> Vec<u8> {
         ("_report_id", &meta.report_id),
         ("_signature", &meta.signature),
         ("_boot_id", &meta.boot_id),
+        ("_machine_id", &meta.machine_id),
         ("_caller", entry.caller),
         ("_device", &device),
     ] {
@@ -146,6 +147,7 @@ mod tests {
             "timestamp=1795289014.999999",
             "level=3",
             "_seq=0",
+            "_machine_id=fedcba9876543210fedcba9876543210",
             "full_message=evil\\x1b[2J\\x0d <0>1 - forged \\xff\"}\\",
         ] {
             assert!(seen.iter().any(|s| s == want), "{want} {seen:?}");

@@ -35,6 +35,7 @@ fn entry(context: &mut Context<'_>, entry: &Entry<'_>, out: &mut Vec<u8>) {
     let boot = meta.boot_id.as_str();
     let hex = boot.len() == 32 && boot.bytes().all(|b| b.is_ascii_hexdigit());
     field("_BOOT_ID", if hex { boot } else { UNKNOWN_BOOT }, out);
+    field("_MACHINE_ID", &meta.machine_id, out);
     field("_HOSTNAME", &name::safe(&context.host), out);
     let _ = writeln!(out, "PRIORITY={}", entry.level);
     field("CRASHDMESG_REPORT_ID", &meta.report_id, out);
@@ -103,7 +104,7 @@ mod tests {
         let text = String::from_utf8_lossy(&batch);
         for want in [
             "__REALTIME_TIMESTAMP=1795289014999999\n",
-            "_BOOT_ID=0123456789abcdef0123456789abcdef\n_HOSTNAME=node17\nPRIORITY=0\n",
+            "_BOOT_ID=0123456789abcdef0123456789abcdef\n_MACHINE_ID=fedcba9876543210fedcba9876543210\n_HOSTNAME=node17\nPRIORITY=0\n",
             "_TRANSPORT=kernel\n",
             "MESSAGE=record 0\n\n",
             "_KERNEL_DEVICE=+pci:0000:00:1f.2\n",

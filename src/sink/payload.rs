@@ -256,6 +256,7 @@ pub mod tests {
                 host: "node17".into(),
                 mac: "52:54:00:12:34:56".into(),
                 boot_id: "0123456789abcdef0123456789abcdef".into(),
+                machine_id: "fedcba9876543210fedcba9876543210".into(),
                 crash_time: Some(1_795_289_015),
                 last_ts_ns: 1000 * (records + 1),
                 release: "6.1.0-50-amd64".into(),

@@ -37,6 +37,7 @@ impl Header {
         parameter("id", &meta.report_id, &mut data);
         parameter("sig", &meta.signature, &mut data);
         parameter("boot", &meta.boot_id, &mut data);
+        parameter("machine", &meta.machine_id, &mut data);
         Header {
             host: name::safe(&name::host(meta)),
             data,
@@ -198,7 +199,7 @@ mod tests {
             all[2],
             "<0>1 2026-11-21T19:23:34.999998Z node17 crashdmesg - KERNEL \
              [crash@32473 id=\"r-77\" sig=\"c1\\\"\\]\\\\x\" boot=\"0123456789abcdef0123456789abcdef\" \
-             seq=\"0\" caller=\"T1\"] record 0"
+             machine=\"fedcba9876543210fedcba9876543210\" seq=\"0\" caller=\"T1\"] record 0"
         );
         assert!(all[0].starts_with("<2>1 ") && all[0].contains(" REPORT [crash@"));
     }

@@ -307,6 +307,27 @@ fn a_newer_module_is_taken_before_the_kernels_own() {
 }
 
 #[test]
+fn the_machine_is_told_by_a_hash_of_its_id_unless_the_configuration_says_another() {
+    let tree = Scratch::new("machine-id");
+    tree.module("a", &[]);
+    tree.write("etc/machine-id", b"00112233445566778899aabbccddeeff\n");
+    let arguments = ["--network", "none", "--send", "tcp://192.0.2.1:1"];
+    let image = tree.built(&arguments);
+    let expected = "machine-id = cd8fb9a271f084af3e60f8fb7232613d\n";
+    let conf = image.text("etc/crashdmesg.conf");
+    assert!(conf.ends_with(expected), "{conf}");
+    assert!(!conf.contains("00112233"), "{conf}");
+    let given = "machine-id=ffffffffffffffffffffffffffffffff";
+    let image = tree.built(&[&arguments[..], &["--set", given]].concat());
+    let conf = image.text("etc/crashdmesg.conf");
+    assert_eq!(conf.matches("machine-id").count(), 1, "{conf}");
+    // systemd leaves this until the first boot.
+    tree.write("etc/machine-id", b"uninitialized\n");
+    let image = tree.built(&arguments);
+    assert!(!image.text("etc/crashdmesg.conf").contains("machine-id"));
+}
+
+#[test]
 fn what_is_asked_for_replaces_the_file_and_bad_calls_say_what_is_wrong() {
     let tree = Scratch::new("config");
     tree.module("a", &[]);

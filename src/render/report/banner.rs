@@ -35,6 +35,12 @@ pub(super) fn write_system(
     if let Some(host) = about.host {
         text_field(out, "HOST", host, "  (configured)")?;
     }
+    if let Some(id) = about.machine_id {
+        text_field(out, "MACHINE ID", id, "")?;
+    }
+    if let Some(mac) = about.mac {
+        text_field(out, "MAC", mac, "")?;
+    }
     if let Some(uts) = &facts.uts {
         text_field(out, "NODENAME", &uts.nodename, "")?;
         if !matches!(uts.domainname.as_str(), "" | "(none)") {

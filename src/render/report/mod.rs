@@ -34,6 +34,10 @@ pub struct About<'a> {
     pub program: &'a str,
     /// A name for the machine that is better than the one in its memory.
     pub host: Option<&'a str>,
+    /// A pseudonym of its machine id.
+    pub machine_id: Option<&'a str>,
+    /// The hardware address of the interface that it is reported by.
+    pub mac: Option<&'a str>,
 }
 
 /// Stands behind a value that was not read from memory.
