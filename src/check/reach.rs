@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::config::Config;
 use crate::config::ip::Method;
+use crate::config::{Config, IpOption};
 use crate::deadline::Deadline;
 
 use super::{Findings, Root, armed};
@@ -36,9 +36,7 @@ pub fn targets(root: &Root, config: &Config, findings: &mut Findings) {
                 "start the collector, or correct the target, the route or the firewall",
             ),
             Ok(from) => {
-                if let Some(recorded) = armed.as_ref().and_then(|armed| recorded(armed, from))
-                    && !same(recorded, from)
-                {
+                if let Some(recorded) = armed.as_ref().and_then(|armed| instead_of(armed, from)) {
                     findings.error(
                         format!(
                             "{} is reached from {from} now, but the image has {recorded}",
@@ -60,12 +58,15 @@ fn same(one: IpAddr, other: IpAddr) -> bool {
     }
 }
 
-/// The static address of the same family in an image.
-fn recorded(armed: &Config, like: IpAddr) -> Option<IpAddr> {
-    armed.ip.iter().find_map(|option| match option.method {
-        Method::Static { address, .. } if address.is_ipv4() == like.is_ipv4() => Some(address),
+/// The static address that an image has in place of `from`; none when it has that one, or asks for its addresses.
+fn instead_of(armed: &Config, from: IpAddr) -> Option<IpAddr> {
+    let of_family = |option: &IpOption| match option.method {
+        Method::Static { address, .. } if address.is_ipv4() == from.is_ipv4() => Some(address),
         _ => None,
-    })
+    };
+    let mut recorded = armed.ip.iter().filter_map(of_family);
+    let first = recorded.next()?;
+    (!same(first, from) && !recorded.any(|other| same(other, from))).then_some(first)
 }
 
 /// Host, port, and whether it is a stream; `None` for what is no place in the network.
@@ -146,6 +147,17 @@ mod tests {
         assert_eq!(place("nfs://filer/export").as_deref(), Some("filer 2049"));
         assert_eq!(place("pigeon://10.0.2.2"), None);
         assert_eq!(place("file:/tmp/x"), None);
+    }
+
+    #[test]
+    fn an_image_may_have_several_addresses() {
+        let mut settings = crate::config::Settings::default();
+        settings.read_text("ip = 192.0.2.5/24\nip = 198.51.100.5/24\n");
+        let armed = settings.config();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(instead_of(&armed, ip("198.51.100.5")), None);
+        assert_eq!(instead_of(&armed, ip("2001:db8::5")), None);
+        assert_eq!(instead_of(&armed, ip("203.0.113.5")), Some(ip("192.0.2.5")));
     }
 
     #[test]
