@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::address::{Neighbour, NextHop, has_ipv6, neighbour, next_hop, solicit};
+use super::configure::write_resolv_conf;
 use super::link::{Link, list};
-use super::{POLL, Setup, write_resolv_conf};
+use super::{POLL, Setup};
 use crate::config::ip::Method;
 use crate::deadline::Deadline;
 

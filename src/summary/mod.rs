@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! records -> TextScan::feed -> reports, signs, warnings        scan.rs: one pass, bounded memory
-//!                                |  events.rs: what a first line says      report.rs: the lines that belong to it
+//!                                |  events.rs, events/rows.rs: what a first line says   report.rs: the lines that belong to it
 //!            TextScan::finish -> the report that is the reason             choose.rs
 //!                             -> TextSummary -> Signature                  signature.rs
 //! ```
