@@ -12,20 +12,14 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::supervise::Supervisor;
-use super::{RESERVE, connect_and_deliver};
-use crate::config;
+use super::{RESERVE, configuration, connect_and_deliver};
 use crate::deadline::Deadline;
 use crate::extract::Exit;
 use crate::net::Before;
 
 /// Does it, in `seconds` where fewer are given than the configuration allows.
 pub fn run(seconds: Option<u64>, progress: &mut Progress) -> Exit {
-    let settings = config::of_capture_kernel();
-    settings
-        .issues()
-        .iter()
-        .for_each(|issue| progress.say(&format!("configuration: ignored: {issue}")));
-    let config = settings.config();
+    let config = configuration(progress);
     let given = seconds.map_or(config.deadline, Duration::from_secs);
     let overall = Deadline::after(config.deadline.min(given).saturating_sub(RESERVE));
 

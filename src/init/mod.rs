@@ -82,6 +82,16 @@ pub fn step(mut args: impl Iterator<Item = OsString>) -> Option<u8> {
     })
 }
 
+/// The configuration; what is wrong in it is told, and left out.
+fn configuration(progress: &mut Progress) -> Config {
+    let settings = config::of_capture_kernel();
+    settings
+        .issues()
+        .iter()
+        .for_each(|issue| progress.say(&format!("configuration: ignored: {issue}")));
+    settings.config()
+}
+
 fn network(seconds: u64, progress: &mut Progress) -> u8 {
     let mut config = config::of_capture_kernel().config();
     config.net_timeout = Duration::from_secs(seconds);
@@ -140,12 +150,7 @@ pub fn run() -> ! {
     ));
     failures.iter().for_each(|line| progress.say(line));
 
-    let settings = config::of_capture_kernel();
-    settings
-        .issues()
-        .iter()
-        .for_each(|issue| progress.say(&format!("configuration: ignored: {issue}")));
-    let config = settings.config();
+    let config = configuration(&mut progress);
     arm_kernel();
 
     let found = net::Before::take();
